@@ -1,0 +1,282 @@
+# armdb: a SQLite extension with a storage engine of its own.
+#
+#   make          builds armdb_vtab.so
+#   make demo     shows it at work in the sqlite3 shell
+#   make check    builds and tests everything; the last line counts
+#   make help     lists all targets
+#
+# One file for everything. The list of modules below is the architecture: each
+# module may include only what stands before it (test/tidy.sh checks that).
+# FLAVOR=release|debug|asan|tsan|cov builds into build/$(FLAVOR)/, so flavours
+# live side by side; where a target needs another flavour (make asan), this same
+# file is called again with it.
+
+# ---- Modules, bottom to top ---------------------------------------------------
+
+BASE_MODULES  := rc bytes mem check thread
+IO_MODULES    := io io_posix io_plain io_uring io_mem cache_page cache_file \
+                 cache_large cache
+LOG_MODULES   := format superblock manifest record frame segment shard log
+INDEX_MODULES := epoch node arena leaf hashmap order
+STORE_MODULES := internal schema catalog table version txn write snapshot cursor \
+                 estimate stat recover open session store
+EXT_MODULES   := errmap keycodec rowcodec options schema plan vtab cursor update \
+                 txn functions tables ext
+
+MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \
+           $(addprefix engine/io/,$(IO_MODULES)) \
+           $(addprefix engine/log/,$(LOG_MODULES)) \
+           $(addprefix engine/index/,$(INDEX_MODULES)) \
+           $(addprefix engine/store/,$(STORE_MODULES)) \
+           $(addprefix ext/,$(EXT_MODULES))
+
+ALL_SOURCES := $(wildcard engine/base/*.c engine/io/*.c engine/log/*.c \
+                          engine/index/*.c engine/store/*.c ext/*.c)
+LISTED      := $(filter $(ALL_SOURCES),$(addsuffix .c,$(MODULES)))
+UNLISTED    := $(filter-out $(LISTED),$(ALL_SOURCES))
+ifneq ($(UNLISTED),)
+$(warning not in the module list, built all the same: $(UNLISTED))
+endif
+
+SOURCES        := $(LISTED) $(UNLISTED)
+ENGINE_SOURCES := $(filter engine/%,$(SOURCES))
+EXT_SOURCES    := $(filter ext/%,$(SOURCES))
+
+# ---- Tools and flags -----------------------------------------------------------
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+AR      ?= ar
+FLAVOR  ?= release
+BUILD   ?= build/$(FLAVOR)
+STRICT  ?= 0
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+PYTHON  ?= /usr/bin/python3
+IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
+
+WARN_COMMON := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes \
+  -Wmissing-prototypes -Wold-style-definition -Wredundant-decls -Wpointer-arith \
+  -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wswitch-enum \
+  -Wnull-dereference -Wdouble-promotion -Wdate-time -Wunused-macros
+WARN_CONVERSION := -Wconversion -Wsign-conversion
+ifeq ($(IS_CLANG),)
+WARN_COMMON += -Wcast-align=strict -Wlogical-op -Wduplicated-cond \
+  -Wduplicated-branches -Wjump-misses-init -Walloca -Wimplicit-fallthrough=5 \
+  -Wformat-overflow=2 -Wformat-truncation=2
+WARN_CONVERSION += -Warith-conversion
+else
+WARN_COMMON += -Wthread-safety -Wcomma -Wassign-enum -Wconditional-uninitialized \
+  -Wunreachable-code-aggressive
+WARN_CONVERSION += -Wshorten-64-to-32
+endif
+ifeq ($(STRICT),1)
+WARN_COMMON += -Werror
+endif
+
+FLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3 -fstack-protector-strong \
+  -fstack-clash-protection
+FLAGS_debug   := -O0 -g3 -DADB_DEBUG
+FLAGS_asan    := -O1 -g -DADB_DEBUG -fno-omit-frame-pointer \
+  -fsanitize=address,undefined -fno-sanitize-recover=undefined -Wno-null-dereference
+FLAGS_tsan    := -O1 -g -DADB_DEBUG -fno-omit-frame-pointer -fsanitize=thread \
+  -Wno-null-dereference
+FLAGS_cov     := -O0 -g --coverage
+FLAVOR_FLAGS  := $(FLAGS_$(FLAVOR))
+ifeq ($(FLAVOR_FLAGS),)
+$(error FLAVOR=$(FLAVOR): want release, debug, asan, tsan or cov)
+endif
+
+BASE_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -I. $(FLAVOR_FLAGS) -fno-common \
+  -fvisibility=hidden -fPIC
+MODULE_FLAGS = $(BASE_FLAGS) $(WARN_COMMON) $(WARN_CONVERSION) $(CPPFLAGS) $(CFLAGS)
+# Tests link the ext modules with SQLite itself instead of loading them.
+TEST_FLAGS = $(BASE_FLAGS) $(WARN_COMMON) -DSQLITE_CORE $(CPPFLAGS) $(CFLAGS)
+
+LINK_FLAGS := $(filter -fsanitize=% --coverage,$(FLAVOR_FLAGS)) \
+  -Wl,-z,relro,-z,now -Wl,--as-needed
+ENGINE_LIBS := -luring -lpthread
+ifeq ($(filter asan tsan,$(FLAVOR)),)
+SO_FLAGS := -Wl,-z,defs
+endif
+
+# ---- Files made -----------------------------------------------------------------
+
+ENGINE_OBJECTS := $(ENGINE_SOURCES:%.c=$(BUILD)/obj/%.o)
+EXT_OBJECTS    := $(EXT_SOURCES:%.c=$(BUILD)/obj/%.o)
+CORE_OBJECTS   := $(EXT_SOURCES:%.c=$(BUILD)/core/%.o)
+
+SO          := $(BUILD)/armdb_vtab.so
+ENGINE_LIB  := $(BUILD)/libarmdb.a
+CORE_LIB    := $(BUILD)/libarmdb_core.a
+LINK_MAP    := $(BUILD)/armdb_vtab.map
+
+# A test .c with a main() is a program; the others of its folder and those in
+# test/lib/ are helpers that programs may link.
+TEST_DIRS     := unit prop crash bench
+TEST_SOURCES  := $(wildcard $(patsubst %,test/%/*.c,$(TEST_DIRS)))
+TEST_MAINS    := $(if $(TEST_SOURCES),$(shell grep -l '^int main' $(TEST_SOURCES)))
+TEST_HELPERS  := $(filter-out $(TEST_MAINS),$(TEST_SOURCES)) $(wildcard test/lib/*.c)
+HELPER_OBJECTS := $(TEST_HELPERS:%.c=$(BUILD)/obj/%.o)
+HELPER_LIB     := $(if $(TEST_HELPERS),$(BUILD)/libtest.a)
+TEST_PROGRAMS := $(TEST_MAINS:%.c=$(BUILD)/%)
+programs       = $(filter $(BUILD)/test/$(1)/%,$(TEST_PROGRAMS))
+scripts        = $(wildcard test/$(1)/*.sh test/$(1)/*.py)
+THREADED      := $(if $(TEST_MAINS),$(shell grep -lE \
+                   'adb_thread_start|pthread_create' $(TEST_MAINS)))
+THREADED_UNIT  = $(filter $(BUILD)/test/unit/%,$(THREADED:%.c=$(BUILD)/%))
+
+ifeq ($(FLAVOR),release)
+TOP_SO := armdb_vtab.so
+endif
+
+# ---- Building -------------------------------------------------------------------
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: all objects tests deps help test unit sql prop crash check demo bench install \
+  uninstall asan tsan cov tidy format clean FORCE
+
+all: $(SO) $(ENGINE_LIB) $(TOP_SO) ## build armdb_vtab.so and libarmdb.a
+
+objects: $(ENGINE_OBJECTS) $(EXT_OBJECTS)
+
+tests: $(TEST_PROGRAMS) ## build the test programs
+
+# The flags in use; everything is compiled anew when they change.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(subst ','"'"',$(MODULE_FLAGS))' | cmp -s - $@ || \
+	  printf '%s\n' '$(CC) $(subst ','"'"',$(MODULE_FLAGS))' > $@
+
+$(BUILD)/obj/test/%.o: test/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(TEST_FLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(MODULE_FLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/core/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(MODULE_FLAGS) -DSQLITE_CORE -MMD -MP -c -o $@ $<
+
+# Exported is what armdb_vtab.def lists, and nothing else.
+$(LINK_MAP): armdb_vtab.def
+	@mkdir -p $(@D)
+	awk '/^[ \t]*(;|$$|LIBRARY|EXPORTS)/ {next} {names = names " " $$1 ";"} \
+	  END {print "{ global:" names " local: *; };"}' $< > $@
+
+$(SO): $(EXT_OBJECTS) $(ENGINE_OBJECTS) $(LINK_MAP)
+	$(CC) -shared $(LINK_FLAGS) $(SO_FLAGS) -Wl,--version-script=$(LINK_MAP) \
+	  $(LDFLAGS) -o $@ $(EXT_OBJECTS) $(ENGINE_OBJECTS) $(ENGINE_LIBS)
+
+$(ENGINE_LIB): $(ENGINE_OBJECTS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(CORE_LIB): $(CORE_OBJECTS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/libtest.a: $(HELPER_OBJECTS)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+armdb_vtab.so: build/release/armdb_vtab.so
+	cp $< $@.tmp && mv $@.tmp $@
+
+$(BUILD)/test/%: $(BUILD)/obj/test/%.o $(HELPER_LIB) $(CORE_LIB) $(ENGINE_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LINK_FLAGS) $(LDFLAGS) -o $@ $< $(HELPER_LIB) $(CORE_LIB) $(ENGINE_LIB) \
+	  $(ENGINE_LIBS) -lcmocka -lsqlite3
+
+-include $(ENGINE_OBJECTS:.o=.d) $(EXT_OBJECTS:.o=.d) $(CORE_OBJECTS:.o=.d) \
+  $(HELPER_OBJECTS:.o=.d) $(TEST_MAINS:%.c=$(BUILD)/obj/%.d)
+
+# ---- Testing --------------------------------------------------------------------
+
+RUN = ARMDB_VTAB=$(CURDIR)/$(SO) FLAVOR=$(FLAVOR) CC='$(CC)' JOBS=$(JOBS) sh test/run.sh
+
+test: unit ## the unit tests (alias: unit)
+
+unit: $(call programs,unit)
+	@$(RUN) unit $(call programs,unit)
+
+sql: all ## SQL scripts, the tour, loading from the shell, C, Python and Node
+	@$(RUN) sql $(call scripts,sql)
+
+prop: all $(call programs,prop) ## random operations against a model and against SQLite
+	@$(RUN) prop $(call programs,prop) $(call scripts,prop)
+
+crash: all $(call programs,crash) ## kill, failed calls, full disks
+	@$(RUN) crash $(call programs,crash) $(call scripts,crash)
+
+# This file again, with another flavour or after packages were installed.
+AGAIN = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
+
+asan: ## the unit tests under AddressSanitizer and UBSan
+	+@$(AGAIN) FLAVOR=asan asan-run
+asan-run: $(call programs,unit)
+	@$(RUN) unit-asan $(call programs,unit)
+
+tsan: ## the unit tests that start threads, under ThreadSanitizer
+	+@$(AGAIN) FLAVOR=tsan tsan-run
+tsan-run: $(THREADED_UNIT)
+	@$(RUN) unit-tsan $(THREADED_UNIT)
+.PHONY: asan-run tsan-run
+
+SUITES := unit sql prop crash asan tsan
+
+check: ## install what is missing, build, run every test, count
+	@sh test/deps.sh check
+	@rm -rf build/results
+	+@$(AGAIN) all
+	+@for suite in $(SUITES); do $(AGAIN) $$suite || true; done
+	@sh test/run.sh --summary $(SUITES:%san=unit-%san)
+
+demo: ## install what is missing, build, run sql/tour.sql in the sqlite3 shell
+	@sh test/deps.sh demo
+	+@$(AGAIN) all
+	@sh test/tour.sh
+
+bench: all $(call programs,bench) ## armdb beside a native table (N=rows VALUE=bytes)
+	@ARMDB_VTAB=$(CURDIR)/$(SO) sh test/bench/run.sh $(call programs,bench)
+
+cov: ## line and branch coverage of engine/ and ext/ by the unit tests
+	+@$(AGAIN) FLAVOR=cov unit
+	@sh test/cov.sh build/cov
+
+tidy: ## the rules of style that a machine can check
+	@MODULES='$(MODULES)' UNLISTED='$(UNLISTED)' JOBS=$(JOBS) sh test/tidy.sh
+
+format: ## clang-format the sources in place
+	clang-format -i $(wildcard engine/*.h engine/*/*.[ch] ext/*.[ch] test/*/*.[ch])
+
+# ---- Installing -------------------------------------------------------------------
+
+prefix  ?= /usr/local
+DESTDIR ?=
+multiarch := $(shell $(CC) -print-multiarch 2>/dev/null)
+libdir  ?= $(if $(filter /usr,$(prefix)),/usr/lib$(addprefix /,$(multiarch)),$(prefix)/lib)
+extdir  ?= $(libdir)/sqlite3
+
+install: all ## copy armdb_vtab.so to $(DESTDIR)$(prefix)/lib/sqlite3
+	install -d $(DESTDIR)$(extdir)
+	install -m 644 build/release/armdb_vtab.so $(DESTDIR)$(extdir)/armdb_vtab.so
+
+uninstall: ## remove what install copied
+	rm -f $(DESTDIR)$(extdir)/armdb_vtab.so
+
+# ---- The rest ---------------------------------------------------------------------
+
+deps: ## install the packages that building and testing need
+	@sh test/deps.sh check
+
+clean: ## remove everything that was built
+	rm -rf build armdb_vtab.so
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "FLAVOR=release|debug|asan|tsan|cov, CC=gcc|clang, STRICT=1, SEED=n, JOBS=n"
