@@ -51,6 +51,9 @@ AR      ?= ar
 FLAVOR  ?= release
 BUILD   ?= build/$(FLAVOR)
 STRICT  ?= 0
+# V=1 shows the commands.
+Q       := $(if $(V),,@)
+say      = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 PYTHON  ?= /usr/bin/python3
 IS_CLANG := $(findstring clang,$(shell $(CC) --version 2>/dev/null))
@@ -152,44 +155,52 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/obj/test/%.o: test/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(TEST_FLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(TEST_FLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(MODULE_FLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(MODULE_FLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/core/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(MODULE_FLAGS) -DSQLITE_CORE -MMD -MP -c -o $@ $<
+	$(call say,CC,$@)
+	$(Q)$(CC) $(MODULE_FLAGS) -DSQLITE_CORE -MMD -MP -c -o $@ $<
 
 # Exported is what armdb_vtab.def lists, and nothing else.
 $(LINK_MAP): armdb_vtab.def
 	@mkdir -p $(@D)
-	awk '/^[ \t]*(;|$$|LIBRARY|EXPORTS)/ {next} {names = names " " $$1 ";"} \
+	@awk '/^[ \t]*(;|$$|LIBRARY|EXPORTS)/ {next} {names = names " " $$1 ";"} \
 	  END {print "{ global:" names " local: *; };"}' $< > $@
 
 $(SO): $(EXT_OBJECTS) $(ENGINE_OBJECTS) $(LINK_MAP)
-	$(CC) -shared $(LINK_FLAGS) $(SO_FLAGS) -Wl,--version-script=$(LINK_MAP) \
+	$(call say,LINK,$@)
+	$(Q)$(CC) -shared $(LINK_FLAGS) $(SO_FLAGS) -Wl,--version-script=$(LINK_MAP) \
 	  $(LDFLAGS) -o $@ $(EXT_OBJECTS) $(ENGINE_OBJECTS) $(ENGINE_LIBS)
 
 $(ENGINE_LIB): $(ENGINE_OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 $(CORE_LIB): $(CORE_OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/libtest.a: $(HELPER_OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 armdb_vtab.so: build/release/armdb_vtab.so
-	cp $< $@.tmp && mv $@.tmp $@
+	@cp $< $@.tmp && mv $@.tmp $@
 
 $(BUILD)/test/%: $(BUILD)/obj/test/%.o $(HELPER_LIB) $(CORE_LIB) $(ENGINE_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LINK_FLAGS) $(LDFLAGS) -o $@ $< $(HELPER_LIB) $(CORE_LIB) $(ENGINE_LIB) \
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) -o $@ $< $(HELPER_LIB) $(CORE_LIB) $(ENGINE_LIB) \
 	  $(ENGINE_LIBS) -lcmocka -lsqlite3
 
 -include $(ENGINE_OBJECTS:.o=.d) $(EXT_OBJECTS:.o=.d) $(CORE_OBJECTS:.o=.d) \
@@ -227,7 +238,7 @@ tsan-run: $(THREADED_UNIT)
 	@$(RUN) unit-tsan $(THREADED_UNIT)
 .PHONY: asan-run tsan-run
 
-SUITES := unit sql prop crash asan tsan
+SUITES := style unit sql prop crash asan tsan
 
 check: ## install what is missing, build, run every test, count
 	@sh test/deps.sh check
@@ -239,17 +250,25 @@ check: ## install what is missing, build, run every test, count
 demo: ## install what is missing, build, run sql/tour.sql in the sqlite3 shell
 	@sh test/deps.sh demo
 	+@$(AGAIN) all
-	@sh test/tour.sh
+	@sh test/demo.sh
 
 bench: all $(call programs,bench) ## armdb beside a native table (N=rows VALUE=bytes)
 	@ARMDB_VTAB=$(CURDIR)/$(SO) sh test/bench/run.sh $(call programs,bench)
 
-cov: ## line and branch coverage of engine/ and ext/ by the unit tests
-	+@$(AGAIN) FLAVOR=cov unit
-	@sh test/cov.sh build/cov
+cov: ## line and branch coverage of engine/ and ext/ by the tests
+	+@$(AGAIN) FLAVOR=cov all tests
+	@find build/cov -name '*.gcda' -exec rm -f {} +
+	+@for suite in unit sql prop crash; do $(AGAIN) FLAVOR=cov $$suite; done; true
+	@$(PYTHON) test/cov.py build/cov
 
-tidy: ## the rules of style that a machine can check
-	@MODULES='$(MODULES)' UNLISTED='$(UNLISTED)' JOBS=$(JOBS) sh test/tidy.sh
+tidy: all ## the rules of style that a machine can check
+	@$(RULES) sh test/tidy.sh
+
+# Those of them that need no other tools are part of `make check`.
+style: all
+	@$(RULES) TIDY=quick $(RUN) style test/tidy.sh
+.PHONY: style
+RULES = MODULES='$(MODULES)' UNLISTED='$(UNLISTED)' JOBS=$(JOBS)
 
 format: ## clang-format the sources in place
 	clang-format -i $(wildcard engine/*.h engine/*/*.[ch] ext/*.[ch] test/*/*.[ch])
