@@ -248,8 +248,8 @@ static void query_compound(struct builder *b)
     for (i = 0; i < 2; i++) {
         if (i > 0)
             text_add(&b->sql, " %s ", op);
-        text_add(&b->sql, "SELECT %s, %s FROM %s", i > 0 && rng_chance(b->rng, 50) ? d : c,
-                 d, "t");
+        text_add(&b->sql, "SELECT %s, %s FROM t",
+                 i > 0 && rng_chance(b->rng, 50) ? d : c, d);
         add_where(b, "");
     }
     b->loose = strcmp(op, "UNION ALL") != 0;
@@ -298,11 +298,14 @@ static void query_point(struct builder *b)
 void add_query(struct builder *b)
 {
     static void (*const queries[])(struct builder *) = {
-        query_plain,   query_plain,   query_plain,     query_ordered,   query_ordered,
-        query_ordered, query_ordered, query_point,     query_point,     query_partly_ordered,
-        query_partly_ordered, query_distinct, query_group, query_aggregate,
-        query_aggregate, query_join,  query_join,      query_correlated, query_window,
-        query_cte,     query_compound, query_limit_count, query_exists,
+        query_plain,          query_plain,          query_plain,
+        query_ordered,        query_ordered,        query_ordered,
+        query_ordered,        query_point,          query_point,
+        query_partly_ordered, query_partly_ordered, query_distinct,
+        query_group,          query_aggregate,      query_aggregate,
+        query_join,           query_join,           query_correlated,
+        query_window,         query_cte,            query_compound,
+        query_limit_count,    query_exists,
     };
 
     queries[rng_below(b->rng, sizeof queries / sizeof queries[0])](b);

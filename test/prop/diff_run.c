@@ -211,8 +211,8 @@ static bool open_side(struct run *run, struct side *side)
         if (side->number == 1 && run->settings->extension != NULL
             && !load_extension(run, side->db[i]))
             return false;
-        if (!must_exec(run, side->db[i],
-                       schema->wal ? "PRAGMA journal_mode=WAL" : "PRAGMA journal_mode=DELETE")
+        if (!must_exec(run, side->db[i], schema->wal ? "PRAGMA journal_mode=WAL"
+                                                     : "PRAGMA journal_mode=DELETE")
             || !must_exec(run, side->db[i], "PRAGMA synchronous=OFF"))
             return false;
     }
@@ -418,11 +418,12 @@ static char **lines_of(struct text *text, int count, bool sorted)
     return line;
 }
 
-static bool report(struct verdict *verdict, const char *what, const char *a, const char *b)
+static bool report(struct verdict *verdict, const char *what, const char *a,
+                   const char *b)
 {
     verdict->differs = 1;
-    snprintf(verdict->text, sizeof verdict->text, "%s\n  native: %.2000s\n  armdb:  %.2000s\n",
-             what, a, b);
+    snprintf(verdict->text, sizeof verdict->text,
+             "%s\n  native: %.2000s\n  armdb:  %.2000s\n", what, a, b);
     return false;
 }
 

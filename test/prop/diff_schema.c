@@ -264,7 +264,8 @@ void schema_random(struct schema *s, const struct settings *settings, struct rng
         s->create_other[1] = s->create_other[0];
         if (s->other_is_armdb)
             s->create_other[1] = arena_printf(
-                arena, "CREATE VIRTUAL TABLE %so USING armdb(k PRIMARY KEY, w, sync=off%s)",
+                arena,
+                "CREATE VIRTUAL TABLE %so USING armdb(k PRIMARY KEY, w, sync=off%s)",
                 where,
                 s->place == PLACE_TEMP_PATH || s->place == PLACE_MAIN_PATH
                     ? ", path='b-store'"

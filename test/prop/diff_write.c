@@ -417,8 +417,8 @@ static void finish_step(struct maker *m, struct step *step)
 
     both_sides(m, step, b->sql.data);
     step->bind_count = b->bind_count;
-    step->bind = arena_alloc(m->arena, sizeof(struct value) * (size_t)(b->bind_count + 1));
-    memcpy(step->bind, b->bind, sizeof(struct value) * (size_t)b->bind_count);
+    step->bind = arena_alloc(m->arena, sizeof *b->bind * (size_t)(b->bind_count + 1));
+    memcpy(step->bind, b->bind, sizeof *b->bind * (size_t)b->bind_count);
     step->compare = b->compare;
     step->prefix_columns = b->prefix_columns;
     step->loose = b->loose;
