@@ -18,10 +18,11 @@ if [ ! -e "$cache/installed-$version-$(node --version)" ]; then
     echo '{"private": true}' > "$cache/package.json"
     # Debian keeps Node's headers where node-gyp does not look by itself.
     [ -e /usr/include/node/node.h ] && export npm_config_nodedir=/usr
-    if (cd "$cache" && npm install --no-audit --no-fund --build-from-source \
-        "better-sqlite3@$version") > "$folder/npm.log" 2>&1; then
+    if (cd "$cache" && npm install --no-audit --no-fund --fetch-retry-mintimeout=1000 \
+        --fetch-retry-maxtimeout=5000 --build-from-source "better-sqlite3@$version") \
+        > "$folder/npm.log" 2>&1; then
         : > "$cache/installed-$version-$(node --version)"
-    elif grep -qE 'ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ECONNRESET|E40[34]' \
+    elif grep -qE 'ENOTFOUND|EAI_AGAIN|ECONN(REFUSED|RESET)|ETIMEDOUT|_CERT_|E403' \
         "$folder/npm.log"; then
         skip "node: the npm registry cannot be reached for better-sqlite3@$version"
         finish
