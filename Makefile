@@ -14,14 +14,13 @@
 # ---- Modules, bottom to top ---------------------------------------------------
 
 BASE_MODULES  := rc bytes mem check thread
-IO_MODULES    := io io_posix io_plain io_uring io_mem cache_page cache_file \
-                 cache_large cache
-LOG_MODULES   := format superblock manifest record frame segment shard log
-INDEX_MODULES := epoch node arena leaf hashmap order
-STORE_MODULES := internal schema catalog table version txn write snapshot cursor \
-                 estimate stat recover open session store
-EXT_MODULES   := errmap keycodec rowcodec options schema plan vtab cursor update \
-                 txn functions tables ext
+IO_MODULES    := io io_posix io_rw io_mem io_plain io_uring \
+                 cache cache_internal cache_page cache_read cache_file cache_large
+LOG_MODULES   := location record frame zeros segfile superblock manifest scan segment \
+                 gsn log shard
+INDEX_MODULES := epoch node hashmap order order_block order_leaf
+STORE_MODULES := recover bump internal version txn write session
+EXT_MODULES   := errmap bytebuf affinity keycodec rowcodec token options schema plan
 
 MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \
            $(addprefix engine/io/,$(IO_MODULES)) \

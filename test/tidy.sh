@@ -32,20 +32,25 @@ code="$sources $headers"
 
 # ---- Layers --------------------------------------------------------------------------
 
-# A module (its .c and .h) includes itself and what stands before it in the list; ext
-# sees engine/armdb.h and nothing else of the engine.
+# A module (its .c and .h) includes itself and what stands before it in the list; a .c
+# also the private headers of its folder, those that have no .c of their own. ext sees
+# engine/armdb.h and nothing else of the engine.
 check_layers()
 {
     for file in $code; do
         grep -o '^#include "[^"]*"' "$file" | sed "s|.*\"\(.*\)\"|$file \1|"
-    done | awk -v modules="$modules" '
+    done | grep -v ' sqlite3' | awk -v modules="$modules" -v sources="$sources" '
     BEGIN {
+        n = split(sources, list, "[ \n]+")
+        for (i = 1; i <= n; i++)
+            has_source[list[i]] = 1
         n = split(modules, list, " ")
         for (i = 1; i <= n; i++)
             place[list[i]] = i
         # The public header stands on rc alone; store implements it.
         place["engine/armdb"] = place["engine/base/rc"] + 0.5
     }
+    function folder(path) { sub(/\/[^\/]*$/, "", path); return path }
     {
         user = $1; sub(/\.[ch]$/, "", user)
         used = $2; sub(/\.h$/, "", used)
@@ -53,6 +58,8 @@ check_layers()
             print $1 ": includes " $2 ", which no module list has"
         else if (user ~ /^ext\// && used ~ /^engine\// && used != "engine/armdb")
             print $1 ": includes " $2 "; ext may see engine/armdb.h only"
+        else if ($1 ~ /\.c$/ && !((used ".c") in has_source) && folder(user) == folder(used))
+            next
         else if (user in place && place[used] > place[user])
             print $1 ": includes " $2 ", which stands above it"
     }' > "$folder/layers"
