@@ -114,19 +114,21 @@ CORE_LIB    := $(BUILD)/libarmdb_core.a
 LINK_MAP    := $(BUILD)/armdb_vtab.map
 
 # A test .c with a main() is a program; the others of its folder and those in
-# test/lib/ are helpers that programs may link.
-TEST_DIRS     := unit prop crash bench
-TEST_SOURCES  := $(wildcard $(patsubst %,test/%/*.c,$(TEST_DIRS)))
+# test/lib/ are helpers that the folder's programs may link. Programs that speak of
+# ext/ are linked with it, the others with the engine alone.
+TEST_KINDS    := unit prop crash bench
+TEST_SOURCES  := $(wildcard $(TEST_KINDS:%=test/%/*.c))
 TEST_MAINS    := $(if $(TEST_SOURCES),$(shell grep -l '^int main' $(TEST_SOURCES)))
-TEST_HELPERS  := $(filter-out $(TEST_MAINS),$(TEST_SOURCES)) $(wildcard test/lib/*.c)
-HELPER_OBJECTS := $(TEST_HELPERS:%.c=$(BUILD)/obj/%.o)
-HELPER_LIB     := $(if $(TEST_HELPERS),$(BUILD)/libtest.a)
+EXT_MAINS     := $(if $(TEST_MAINS),$(shell grep -l '"ext/\|armdbvtab_init' $(TEST_MAINS)))
+THREAD_MAINS  := $(if $(TEST_MAINS),$(shell grep -l 'adb_thread_start\|pthread_create' \
+                   $(TEST_MAINS)))
 TEST_PROGRAMS := $(TEST_MAINS:%.c=$(BUILD)/%)
+helpers        = $(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(TEST_MAINS),\
+                   $(wildcard test/$(1)/*.c test/lib/*.c)))
+HELPER_OBJECTS := $(sort $(foreach kind,$(TEST_KINDS),$(call helpers,$(kind))))
 programs       = $(filter $(BUILD)/test/$(1)/%,$(TEST_PROGRAMS))
 scripts        = $(wildcard test/$(1)/*.sh test/$(1)/*.py)
-THREADED      := $(if $(TEST_MAINS),$(shell grep -lE \
-                   'adb_thread_start|pthread_create' $(TEST_MAINS)))
-THREADED_UNIT  = $(filter $(BUILD)/test/unit/%,$(THREADED:%.c=$(BUILD)/%))
+threaded       = $(filter $(BUILD)/test/$(1)/%,$(THREAD_MAINS:%.c=$(BUILD)/%))
 
 ifeq ($(FLAVOR),release)
 TOP_SO := armdb_vtab.so
@@ -188,19 +190,21 @@ $(CORE_LIB): $(CORE_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/libtest.a: $(HELPER_OBJECTS)
-	@rm -f $@
-	$(call say,AR,$@)
-	$(Q)$(AR) rcs $@ $^
-
 armdb_vtab.so: build/release/armdb_vtab.so
 	@cp $< $@.tmp && mv $@.tmp $@
 
-$(BUILD)/test/%: $(BUILD)/obj/test/%.o $(HELPER_LIB) $(CORE_LIB) $(ENGINE_LIB)
-	@mkdir -p $(@D)
-	$(call say,LINK,$@)
-	$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) -o $@ $< $(HELPER_LIB) $(CORE_LIB) $(ENGINE_LIB) \
-	  $(ENGINE_LIBS) -lcmocka -lsqlite3
+$(EXT_MAINS:%.c=$(BUILD)/%): $(CORE_LIB)
+$(EXT_MAINS:%.c=$(BUILD)/%): EXT_LIBS = $(CORE_LIB)
+
+# Programs of one kind: their own object, the helpers of the kind, the libraries.
+define TEST_RULE
+$(BUILD)/test/$(1)/%: $(BUILD)/obj/test/$(1)/%.o $(call helpers,$(1)) $(ENGINE_LIB)
+	@mkdir -p $$(@D)
+	$$(call say,LINK,$$@)
+	$$(Q)$$(CC) $$(LINK_FLAGS) $$(LDFLAGS) -o $$@ $$< $(call helpers,$(1)) $$(EXT_LIBS) \
+	  $$(ENGINE_LIB) $$(ENGINE_LIBS) -lcmocka -lsqlite3
+endef
+$(foreach kind,$(TEST_KINDS),$(eval $(call TEST_RULE,$(kind))))
 
 -include $(ENGINE_OBJECTS:.o=.d) $(EXT_OBJECTS:.o=.d) $(CORE_OBJECTS:.o=.d) \
   $(HELPER_OBJECTS:.o=.d) $(TEST_MAINS:%.c=$(BUILD)/obj/%.d)
@@ -233,8 +237,8 @@ asan-run: $(call programs,unit)
 
 tsan: ## the unit tests that start threads, under ThreadSanitizer
 	+@$(AGAIN) FLAVOR=tsan tsan-run
-tsan-run: $(THREADED_UNIT)
-	@$(RUN) unit-tsan $(THREADED_UNIT)
+tsan-run: $(call threaded,unit)
+	@$(RUN) unit-tsan $(call threaded,unit)
 .PHONY: asan-run tsan-run
 
 SUITES := style unit sql prop crash asan tsan
