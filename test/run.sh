@@ -77,7 +77,9 @@ run_one()
         printf '%s\n' "$line" "$shown" "--- the end of $log:" "$(tail -n 40 "$log")" "---"
     else
         printf '%s\n' "$line"
-        grep '^skip ' "$log" | sed 's/^/       /'
+        # cmocka names what was skipped a second time at the end: show it once.
+        grep -E '^skip |\[  SKIPPED \] [a-z]' "$log" | sort -u |
+            sed 's/^/       /; s/\[  SKIPPED \]/skip -/'
     fi
 }
 
