@@ -441,7 +441,8 @@ static bool run_stage(struct job *job, const struct stage *stage, bool quiet)
         printf("ok - %s: found after %d kills (%s)\n", stage->name, round,
                job->shared->text);
     if (!good && !quiet)
-        printf("seed %llu; folder kept: %s\n", (unsigned long long)job->seed, job->folder);
+        printf("seed %llu; folder kept: %s\n", (unsigned long long)job->seed,
+               job->folder);
     else
         remove_folder(job->folder);
     fflush(stdout);

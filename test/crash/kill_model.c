@@ -126,8 +126,8 @@ static bool check_key_row(sqlite3_stmt *stmt, const struct kill_state *state,
     got = (const char *)sqlite3_column_text(stmt, 0);
     if (got == NULL || strcmp(got, key) != 0 || sqlite3_column_int64(stmt, 1) != tx) {
         snprintf(text, room, "found row %s of transaction %lld instead of %s of %lld",
-                 got != NULL ? got : "NULL", (long long)sqlite3_column_int64(stmt, 1), key,
-                 (long long)tx);
+                 got != NULL ? got : "NULL", (long long)sqlite3_column_int64(stmt, 1),
+                 key, (long long)tx);
         return false;
     }
     if ((size_t)sqlite3_column_bytes(stmt, 2) != len
@@ -186,8 +186,8 @@ static bool check_slots(sqlite3_stmt *stmt, const struct kill_state *state, int 
         if (rc == SQLITE_ROW)
             got = sqlite3_column_int64(stmt, 0);
         if ((rc != SQLITE_ROW && rc != SQLITE_DONE) || got != state->slot_tx[i]) {
-            snprintf(text, room, "second table, slot %d: transaction %lld instead of %lld",
-                     i, (long long)got, (long long)state->slot_tx[i]);
+            snprintf(text, room, "second table, slot %d: transaction %lld, not %lld", i,
+                     (long long)got, (long long)state->slot_tx[i]);
             return false;
         }
     }
