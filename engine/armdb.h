@@ -1,0 +1,322 @@
+/* armdb.h - the engine's public interface, usable without SQLite.
+ *
+ * A store is one directory (or memory). It holds tables of (key, value) rows,
+ * keys in memcmp order. A session is one caller's view: it owns at most one
+ * transaction and one snapshot and is used by one thread at a time; any number
+ * of sessions on any threads work on one store. The SQL side (ext/) includes no
+ * other header of the engine.
+ *
+ * Reading. All reads of a session see its snapshot: the moment at which it was
+ * acquired, plus the session's own writes of earlier statements. Readers never
+ * wait.
+ *
+ * Writing. A write outside a transaction begins one; nothing is durable or seen
+ * by others before armdb_prepare() and armdb_commit(). First writer wins: a
+ * write that meets another open transaction's version answers ARMDB_BUSY (then
+ * armdb_wait() waits for it), one that meets a version newer than the session's
+ * snapshot ARMDB_BUSY_SNAPSHOT.
+ *
+ * Errors. Functions return enum armdb_rc; those that can fail take a struct
+ * armdb_error (may be NULL) whose text names the thing and what to do. */
+#ifndef ARMDB_H
+#define ARMDB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/rc.h"
+
+struct armdb;         /* a store, opened once per process and counted */
+struct armdb_session; /* one user of a store */
+struct armdb_table;   /* an opener's handle to a table */
+struct armdb_cursor;  /* a scan or a list of look-ups */
+
+enum {
+    ARMDB_KEY_BYTES_MAX = 1 << 20,    /* encoded key */
+    ARMDB_TABLE_NAME_BYTES_MAX = 255, /* bytes of a table name */
+    ARMDB_SCHEMA_BYTES_MAX = 1 << 20, /* bytes of a table's schema text */
+    ARMDB_SHARDS_MAX = 64
+};
+#define ARMDB_VALUE_BYTES_MAX UINT32_C(1073741824) /* 1 GiB */
+
+/* ---- Stores ---------------------------------------------------------------- */
+
+enum armdb_sync { ARMDB_SYNC_OFF = 0, ARMDB_SYNC_NORMAL = 1, ARMDB_SYNC_FULL = 2 };
+enum armdb_io_engine { ARMDB_IO_AUTO = 0, ARMDB_IO_URING = 1, ARMDB_IO_PLAIN = 2 };
+
+/* Bits of armdb_options.given: what the caller set on purpose. A given option
+ * that is fixed at creation (shards, shard_prefix_bits) must agree with an
+ * existing store; the others apply when this is the store's first opener. */
+enum {
+    ARMDB_GIVEN_SHARDS = 1 << 0,
+    ARMDB_GIVEN_PREFIX_BITS = 1 << 1,
+    ARMDB_GIVEN_SEGMENT_SIZE = 1 << 2,
+    ARMDB_GIVEN_CACHE_SIZE = 1 << 3,
+    ARMDB_GIVEN_IO_ENGINE = 1 << 4,
+    ARMDB_GIVEN_IO_DIRECT = 1 << 5,
+    ARMDB_GIVEN_MMAP = 1 << 6,
+    ARMDB_GIVEN_COMPACT_AT = 1 << 7
+};
+
+struct armdb_options {
+    uint32_t given;             /* ARMDB_GIVEN_ bits */
+    uint32_t shards;            /* 1 to ARMDB_SHARDS_MAX */
+    uint32_t shard_prefix_bits; /* 0 = the whole key chooses the shard */
+    uint64_t segment_size;      /* bytes, 1 MiB to 1 TiB */
+    uint64_t cache_size;        /* bytes, at least 1 MiB */
+    enum armdb_io_engine io_engine;
+    bool io_direct;
+    bool mmap;             /* sealed segments through read-only mappings */
+    uint32_t compact_at;   /* dead share in percent, 1 to 99 */
+    bool create;           /* make the folder and the store when missing */
+    bool read_only;        /* never write; no store is created */
+    uint32_t lock_wait_ms; /* how long to wait for another process's lock */
+};
+
+/* Fills the defaults: 4 shards, 64 MiB segments, 256 MiB cache, buffered I/O,
+ * engine auto, compact at 30, create. */
+void armdb_options_init(struct armdb_options *options);
+
+/* Opens the store in folder `path` (absolute), or counts the open one up. The
+ * path ":memory:" makes a new store that lives in memory and is never shared.
+ * A folder that cannot be written opens read-only.
+ *
+ * Gives:  *out, to be given back with armdb_close(); NULL unless ARMDB_OK.
+ * Errors: ARMDB_NOT_FOUND (no store and not create), ARMDB_NOTADB (a file, or a
+ *         folder of something else), ARMDB_VERSION, ARMDB_CORRUPT, ARMDB_LOCKED
+ *         (names the pid), ARMDB_INVALID (option differs: names it),
+ *         ARMDB_CANTOPEN, ARMDB_IO, ARMDB_NOMEM, ARMDB_FULL, ARMDB_FORKED. */
+enum armdb_rc armdb_open(const char *path, const struct armdb_options *options,
+                         struct armdb **out, struct armdb_error *err) ADB_MUST_CHECK;
+/* Counts down; the last one syncs what is not yet durable, gives unused
+ * preallocated space back and ends the background threads. NULL is allowed. */
+void armdb_close(struct armdb *store);
+
+bool armdb_is_read_only(const struct armdb *store);
+bool armdb_is_memory(const struct armdb *store);
+/* The 16 bytes that name this store for ever. */
+void armdb_uuid(const struct armdb *store, unsigned char uuid[16]);
+/* What the store runs with (the options in force, `given` = all). */
+void armdb_options_get(const struct armdb *store, struct armdb_options *options);
+/* "uring" or "plain" or "memory": the I/O engine in force. */
+const char *armdb_io_engine_name(const struct armdb *store);
+/* Syncs everything committed so far, whatever its sync mode was. */
+enum armdb_rc armdb_flush(struct armdb *store, struct armdb_error *err) ADB_MUST_CHECK;
+/* Which I/O engines this process can use; probes io_uring once. */
+bool armdb_uring_available(void);
+
+/* ---- Sessions -------------------------------------------------------------- */
+
+enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
+/* Rolls an open transaction back. All cursors of the session must be closed;
+ * handed-out values may still be pinned. NULL is allowed. */
+void armdb_session_close(struct armdb_session *session);
+
+/* Acquires the session's snapshot, or counts the held one up; every cursor does
+ * so too while it is open. Released with the last count: the next acquire sees a
+ * newer moment. A transaction that has written holds it until it ends. */
+enum armdb_rc armdb_snapshot_acquire(struct armdb_session *session,
+                                     struct armdb_error *err) ADB_MUST_CHECK;
+void armdb_snapshot_release(struct armdb_session *session);
+
+/* A new statement: cursors opened from now on see the session's own writes made
+ * before this call, and none made after it. */
+void armdb_statement_begin(struct armdb_session *session);
+
+/* ---- Tables ---------------------------------------------------------------- */
+
+/* Creates the table `name` inside the session's transaction (one is begun when
+ * none is open). `schema` is the caller's own description, returned unchanged by
+ * armdb_table_schema(). ARMDB_EXISTS when a table of this name is there. */
+enum armdb_rc armdb_table_create(struct armdb_session *session, const char *name,
+                                 const void *schema, size_t schema_len,
+                                 struct armdb_table **out,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
+/* Finds a table by name, or by uuid when `uuid` is not NULL (then name may be
+ * NULL), as the session sees it. ARMDB_NOT_FOUND when there is none. */
+enum armdb_rc armdb_table_open(struct armdb_session *session, const char *name,
+                               const unsigned char *uuid, struct armdb_table **out,
+                               struct armdb_error *err) ADB_MUST_CHECK;
+void armdb_table_close(struct armdb_table *table); /* NULL is allowed */
+void armdb_table_uuid(const struct armdb_table *table, unsigned char uuid[16]);
+/* Valid until armdb_table_close(). */
+void armdb_table_schema(const struct armdb_table *table, const void **schema,
+                        size_t *len);
+const char *armdb_table_name(const struct armdb_table *table);
+/* How durable commits that touch this table through this handle are; the
+ * strictest of the tables written decides. Default ARMDB_SYNC_FULL. */
+void armdb_table_set_sync(struct armdb_table *table, enum armdb_sync sync);
+/* Removes the table and its rows inside the session's transaction. */
+enum armdb_rc armdb_table_drop(struct armdb_session *session, struct armdb_table *table,
+                               struct armdb_error *err) ADB_MUST_CHECK;
+enum armdb_rc armdb_table_rename(struct armdb_session *session, struct armdb_table *table,
+                                 const char *name,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
+/* Calls visit(arg, name, uuid) for every table the session sees. */
+enum armdb_rc armdb_table_each(struct armdb_session *session,
+                               void (*visit)(void *arg, const char *name,
+                                             const unsigned char uuid[16]),
+                               void *arg, struct armdb_error *err) ADB_MUST_CHECK;
+/* Committed live rows, O(1). */
+uint64_t armdb_count(const struct armdb_table *table);
+/* True when the session's transaction has uncommitted writes in this table. */
+bool armdb_table_has_writes(const struct armdb_session *session,
+                            const struct armdb_table *table);
+
+/* ---- Transactions ---------------------------------------------------------- */
+
+/* What recovery does with a prepared transaction that has no verdict. */
+enum armdb_doubt { ARMDB_DOUBT_COMMIT = 0, ARMDB_DOUBT_ABORT = 1, ARMDB_DOUBT_ASK = 2 };
+
+/* Begins a transaction; ARMDB_OK also when one is open. Takes the snapshot at
+ * the first read or write. */
+enum armdb_rc armdb_begin(struct armdb_session *session,
+                          struct armdb_error *err) ADB_MUST_CHECK;
+bool armdb_in_transaction(const struct armdb_session *session);
+/* The statement that begins now will write. If the session has read nothing yet, its
+ * first look-up by whole key (armdb_cursor_seek_key) takes the key as a writer does
+ * before it reads, so that a read-modify-write of one row never meets
+ * ARMDB_BUSY_SNAPSHOT; that seek can then answer ARMDB_BUSY. */
+void armdb_expect_write(struct armdb_session *session);
+/* Savepoints are numbered by the caller, as SQLite does: ids may repeat (the
+ * newer one shadows), and one never set stands for the transaction's start. */
+enum armdb_rc armdb_savepoint(struct armdb_session *session, int id,
+                              struct armdb_error *err) ADB_MUST_CHECK;
+enum armdb_rc armdb_savepoint_release(struct armdb_session *session, int id,
+                                      struct armdb_error *err) ADB_MUST_CHECK;
+/* Undoes what was written since savepoint id was set, and keeps the savepoint. */
+enum armdb_rc armdb_savepoint_rollback(struct armdb_session *session, int id,
+                                       struct armdb_error *err) ADB_MUST_CHECK;
+/* Makes the transaction's writes durable as its sync mode asks, invisible to
+ * others yet. Everything that can fail fails here. Nothing written: no I/O.
+ * Prepared and unchanged: nothing to do. */
+enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doubt,
+                            struct armdb_error *err) ADB_MUST_CHECK;
+/* Publishes a prepared transaction and ends it. With doubt ABORT it first writes
+ * the commit verdict; a failure there wounds the store and is returned, and the
+ * transaction is in doubt until the store is reopened. */
+enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *err);
+/* Undoes and ends the transaction, whatever its state; after a prepare a durable
+ * abort verdict is written first. */
+enum armdb_rc armdb_rollback(struct armdb_session *session, struct armdb_error *err);
+/* After ARMDB_BUSY: waits until the transaction that held the key has ended.
+ * ARMDB_OK: try again. ARMDB_BUSY: `timeout_ms` passed, or waiting would close a
+ * cycle of waiters. */
+enum armdb_rc armdb_wait(struct armdb_session *session,
+                         uint32_t timeout_ms) ADB_MUST_CHECK;
+
+/* ---- Writing one row ------------------------------------------------------- */
+
+/* Inserts or replaces. Bytes are copied. Errors: ARMDB_BUSY, ARMDB_BUSY_SNAPSHOT,
+ * ARMDB_TOOBIG, ARMDB_READONLY, ARMDB_WOUNDED, ARMDB_NOMEM, ARMDB_FULL, ARMDB_IO. */
+enum armdb_rc armdb_put(struct armdb_session *session, struct armdb_table *table,
+                        const void *key, size_t key_len, const void *value,
+                        size_t value_len, struct armdb_error *err) ADB_MUST_CHECK;
+/* Inserts; ARMDB_EXISTS when the key has a live row. */
+enum armdb_rc armdb_insert(struct armdb_session *session, struct armdb_table *table,
+                           const void *key, size_t key_len, const void *value,
+                           size_t value_len, struct armdb_error *err) ADB_MUST_CHECK;
+/* Deletes; ARMDB_NOT_FOUND when the key has no live row. */
+enum armdb_rc armdb_delete(struct armdb_session *session, struct armdb_table *table,
+                           const void *key, size_t key_len,
+                           struct armdb_error *err) ADB_MUST_CHECK;
+/* Takes the key as a writer does (conflict checks 1 and 2), without writing:
+ * ARMDB_EXISTS when it has a live row, ARMDB_NOT_FOUND when not, else BUSY... In
+ * an autocommit statement that has read nothing yet it also moves the snapshot
+ * forward, so that a read-modify-write never meets ARMDB_BUSY_SNAPSHOT. */
+enum armdb_rc armdb_lock_key(struct armdb_session *session, struct armdb_table *table,
+                             const void *key, size_t key_len,
+                             struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- Values and pins ------------------------------------------------------- */
+
+/* A value handed out where it lies. */
+struct armdb_value {
+    const void *data; /* never NULL; valid until armdb_value_release() */
+    size_t len;
+    uint32_t kind; /* internal: what holds the pin */
+    void *owner;   /* internal */
+};
+
+void armdb_value_release(struct armdb_value *value); /* a zeroed one is allowed */
+/* Takes one more pin for `inner`, a pointer into the value, and returns the
+ * function that gives it back when called with that pointer, on any thread, also
+ * after the session or store was closed. NULL when no such pin can be had: the
+ * caller copies. This is what SQLite wants as a destructor. */
+typedef void (*armdb_unpin)(void *inner);
+armdb_unpin armdb_value_pin(const struct armdb_value *value, const void *inner);
+
+/* ---- Reading --------------------------------------------------------------- */
+
+enum armdb_bound { ARMDB_BOUND_OPEN = 0, ARMDB_BOUND_INCLUSIVE, ARMDB_BOUND_EXCLUSIVE };
+
+/* The rows between two keys. Bytes are copied by the call that takes the range. */
+struct armdb_range {
+    const void *low;
+    size_t low_len;
+    enum armdb_bound low_bound;
+    const void *high;
+    size_t high_len;
+    enum armdb_bound high_bound;
+    bool reverse;        /* from high to low */
+    bool keys_only;      /* a promise to ask for few values: nothing is read ahead */
+    uint64_t limit_hint; /* rows the caller will probably take; 0 = unknown */
+};
+
+/* Makes a cursor, to be used with any of the three seeks below, again and again.
+ * It holds the session's snapshot from the first seek until close or reset. */
+enum armdb_rc armdb_cursor_open(struct armdb_session *session, struct armdb_table *table,
+                                struct armdb_cursor **out,
+                                struct armdb_error *err) ADB_MUST_CHECK;
+void armdb_cursor_close(struct armdb_cursor *cursor); /* NULL is allowed */
+/* Back to the state after open: no row, no snapshot held. */
+void armdb_cursor_reset(struct armdb_cursor *cursor);
+
+/* Each seek goes to its first row: ARMDB_OK, or ARMDB_DONE when there is none.
+ * The keys of a list are looked up as one batch and come in the list's order. */
+enum armdb_rc armdb_cursor_seek_key(struct armdb_cursor *cursor, const void *key,
+                                    size_t key_len,
+                                    struct armdb_error *err) ADB_MUST_CHECK;
+struct armdb_key {
+    const void *data;
+    size_t len;
+};
+enum armdb_rc armdb_cursor_seek_keys(struct armdb_cursor *cursor,
+                                     const struct armdb_key *keys, size_t key_count,
+                                     struct armdb_error *err) ADB_MUST_CHECK;
+enum armdb_rc armdb_cursor_seek_range(struct armdb_cursor *cursor,
+                                      const struct armdb_range *range,
+                                      struct armdb_error *err) ADB_MUST_CHECK;
+/* To the next row: ARMDB_OK or ARMDB_DONE (then, and only then, there is no row). */
+enum armdb_rc armdb_cursor_next(struct armdb_cursor *cursor,
+                                struct armdb_error *err) ADB_MUST_CHECK;
+/* The current row. Key bytes are valid until the cursor moves. */
+void armdb_cursor_key(const struct armdb_cursor *cursor, const void **key, size_t *len);
+uint64_t armdb_cursor_value_len(const struct armdb_cursor *cursor); /* reads nothing */
+uint64_t armdb_cursor_seq(const struct armdb_cursor *cursor); /* GSN; 0 = uncommitted */
+/* Reads and verifies the value; asked again for the same row, it is at hand.
+ * Valid until the cursor moves, is reset or closed; armdb_value_pin() for longer.
+ * A row whose bytes are damaged is ARMDB_CORRUPT or ARMDB_IO, never absent. */
+enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value *value,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
+
+/* Estimated rows between the bounds, from the index; touches a few blocks. */
+uint64_t armdb_range_estimate(const struct armdb_table *table,
+                              const struct armdb_range *range);
+
+/* ---- Statistics ------------------------------------------------------------ */
+
+struct armdb_stat {
+    const char *name; /* lower case, words joined by '_' */
+    uint64_t value;   /* or: */
+    const char *text; /* not NULL for a textual row */
+    const char *unit; /* "bytes", "count", "ns", "" */
+};
+/* Calls visit(arg, row) for every statistic of the table and its store. Reading
+ * changes none of them. Names are listed in README, "armdb_stat". */
+void armdb_stat_each(const struct armdb_table *table,
+                     void (*visit)(void *arg, const struct armdb_stat *row), void *arg);
+
+#endif
