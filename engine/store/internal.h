@@ -1,0 +1,282 @@
+/* internal.h - the store's own structures, shared by the files of this folder.
+ *
+ * Who may touch what is said at each field. Lock ranks: engine/base/thread.h; the
+ * picture of a write from SQL to disk: DESIGN.md. Layer 4. */
+#ifndef ADB_ENGINE_STORE_INTERNAL_H
+#define ADB_ENGINE_STORE_INTERNAL_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/armdb.h"
+#include "engine/base/thread.h"
+#include "engine/index/epoch.h"
+#include "engine/index/hashmap.h"
+#include "engine/index/node.h"
+#include "engine/index/order.h"
+#include "engine/io/cache.h"
+#include "engine/io/io.h"
+#include "engine/log/log.h"
+#include "engine/log/record.h"
+#include "engine/log/superblock.h"
+#include "engine/store/bump.h"
+
+/* ---- A table's rows ---- */
+
+struct tab {
+    uint64_t id; /* constant */
+    struct armdb *store;
+    struct arena *arena;        /* owned */
+    struct hashmap *map;        /* owned */
+    struct order *order;        /* owned */
+    _Atomic uint64_t live_rows; /* committed; relaxed: ordered by the commit itself */
+    /* Guarded by the store's catalog lock. */
+    struct tab *next;
+    uint32_t handles;
+};
+
+struct armdb_table {
+    struct armdb_session *session; /* borrowed: the opener */
+    struct tab *tab;               /* counted */
+    char *name;                    /* owned */
+    unsigned char uuid[16];
+    unsigned char *schema; /* owned */
+    size_t schema_len;
+    enum armdb_sync sync;
+};
+
+/* ---- Transactions ---- */
+
+enum write_kind { WRITE_PUT, WRITE_DELETE, WRITE_LOCK };
+
+/* One write of an open transaction; a version's word points here until it is settled.
+ * Written by the transaction's thread before it is linked; `superseded` only by it. */
+struct txn_write {
+    struct txn *txn;
+    struct txn_write *previous; /* the transaction's write before this one */
+    struct tab *tab;
+    uint64_t hash;
+    unsigned char *record; /* staged bytes; NULL for WRITE_LOCK */
+    size_t record_size;
+    uint32_t head_check_at;
+    node_ref node;
+    version_ref version;
+    uint32_t statement; /* number of the statement that made it */
+    enum write_kind kind;
+    bool superseded;     /* a later write of this transaction to the same key */
+    bool committed_live; /* the key had a live committed row before the transaction */
+};
+
+enum txn_state { TXN_ACTIVE, TXN_PREPARED };
+
+struct savepoint {
+    int id;
+    struct txn_write *last;
+};
+
+struct txn_tab {
+    struct tab *tab;
+    uint64_t writes;
+};
+
+struct txn {
+    struct epoch_item retired; /* first: freed through the epoch */
+    /* 0 while open, the visible counter's value once committed. Stored with release in
+     * commit, acquired by readers that meet one of its versions. */
+    _Atomic uint64_t stamp;
+    struct gsn_undecided undecided; /* .gsn = 0: nothing of it is on the log */
+    uint64_t id;                    /* unique in this process, for waiters */
+    uint64_t txid_count;
+    struct armdb_session *session; /* NULL once it has ended */
+
+    /* The owner's thread alone, until it has committed. */
+    enum txn_state state;
+    enum armdb_doubt doubt;
+    enum armdb_sync sync;
+    bool drops; /* something is superseded: settling waits for the durable mark */
+    uint32_t shard;
+    uint64_t segment_number; /* of its prepared frame */
+    struct txn_write *last;  /* newest write */
+    uint64_t write_count;
+    struct bump writes;           /* struct txn_write */
+    struct bump records;          /* staged bytes */
+    struct savepoint *savepoints; /* owned */
+    size_t savepoint_count;
+    size_t savepoint_capacity;
+    struct txn_tab *tabs; /* owned: the tables written */
+    size_t tab_count;
+    size_t tab_capacity;
+
+    struct txn *next_committed; /* guarded by the store's txn lock */
+};
+
+struct armdb_session {
+    struct armdb *store;
+    struct epoch_slot *slot; /* owned */
+    /* The snapshot held, + 1; 0 = none. Written by the owner, read by who settles:
+     * see session.c. */
+    _Atomic uint64_t snapshot_slot;
+    uint32_t snapshot_refs;
+    bool snapshot_read;        /* something was read with it */
+    bool expects_write;        /* armdb_expect_write(), until the first seek */
+    uint32_t statement;        /* number of the current statement */
+    uint64_t stage_generation; /* moves when staged bytes may have gone */
+    struct txn *txn;           /* NULL = none open; owned */
+    bool txn_snapshot;         /* the transaction counts in snapshot_refs */
+    /* The transaction that the last ARMDB_BUSY was about. */
+    uint64_t busy_txn;
+
+    /* Guarded by the store's txn lock. */
+    struct armdb_session *next;
+    struct armdb_session *previous;
+    struct armdb_session *waits_for;
+    uint64_t open_txn; /* id of the open transaction, 0 = none */
+
+    /* Statistics: the owner adds, others read; relaxed. */
+    _Atomic uint64_t nodes_touched;
+    _Atomic uint64_t values_read;
+    _Atomic uint64_t gets, scans, puts, deletes;
+};
+
+/* ---- The store ---- */
+
+struct store_stats {
+    _Atomic uint64_t commits, rollbacks, busy, busy_snapshot;
+    _Atomic uint64_t stale_reads; /* a location had moved before it was read */
+    /* What closed sessions had counted. */
+    _Atomic uint64_t nodes_touched, values_read, gets, scans, puts, deletes;
+};
+
+struct armdb {
+    /* Guarded by the registry's lock. */
+    struct armdb *registry_next;
+    uint32_t refs;
+    uint64_t device;
+    uint64_t inode;
+
+    /* Constant while open. */
+    char *path; /* owned */
+    bool memory;
+    bool read_only;
+    struct armdb_options options;
+    struct superblock superblock;
+    struct adb_io *io;          /* owned */
+    struct adb_dir *dir;        /* owned */
+    struct adb_file *lock_file; /* owned; NULL when read-only without lock */
+    struct cache *cache;        /* owned */
+    struct epoch *epoch;        /* owned */
+    struct epoch_slot *slot;    /* owned: the keeper's */
+    struct log log;
+    bool log_open;
+    uint64_t damage_gsn; /* records up to this GSN may be missing; 0 = none */
+    char damage_text[160];
+    uint64_t recovered_bytes_cut;
+    _Atomic bool foreign; /* this process is a fork of the one that opened it */
+
+    struct adb_mutex catalog_lock; /* rank ADB_RANK_CATALOG: tabs */
+    struct tab *tabs;              /* owned list, the catalogue (id 0) among them */
+    struct tab *catalog;
+
+    struct adb_mutex txn_lock; /* rank ADB_RANK_TXN: sessions, committed queue */
+    struct adb_cond txn_ended;
+    struct armdb_session *sessions;
+    struct txn *committed_first; /* in stamp order: not yet settled */
+    struct txn *committed_last;
+    uint64_t next_txn;
+    uint32_t waiters;
+    _Atomic uint64_t visible;   /* stamp of the newest commit */
+    _Atomic uint64_t unsettled; /* length of the committed queue; relaxed, a hint */
+
+    struct adb_mutex settle_lock; /* rank ADB_RANK_SETTLE: one settles at a time */
+
+    struct adb_thread keeper;     /* background sync and reclamation */
+    struct adb_mutex keeper_lock; /* rank ADB_RANK_LEAF */
+    struct adb_cond keeper_wake;
+    _Atomic bool keeper_running;
+    bool keeper_stop;
+
+    struct store_stats stats; /* relaxed */
+};
+
+/* ---- session.c ---- */
+uint64_t session_snapshot(const struct armdb_session *session); /* one is held */
+void session_snapshot_refresh(struct armdb_session *session);
+/* The oldest snapshot held by anybody, or the newest commit. txn lock held. */
+uint64_t oldest_snapshot_locked(struct armdb *store) ADB_REQUIRES(store->txn_lock);
+enum armdb_rc session_check(const struct armdb_session *session,
+                            struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- table.c ---- */
+enum armdb_rc tab_create(struct armdb *store, uint64_t id,
+                         struct tab **out) ADB_MUST_CHECK;
+void tab_destroy(struct tab *tab);
+/* The rows of table `id`, made when missing. */
+enum armdb_rc tab_of_id(struct armdb *store, uint64_t id,
+                        struct tab **out) ADB_MUST_CHECK;
+/* After recovery: drops rows of tables that the catalogue does not list. */
+enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- version.c ---- */
+/* The version of a node that the session sees, NULL when none. Inside an epoch. */
+struct version *version_visible(const struct tab *tab, struct node *node,
+                                uint64_t snapshot, const struct txn *own,
+                                uint32_t statement_limit);
+/* Unlinks a transaction's newest write, undoing it. Inside an epoch. */
+void write_undo(struct txn_write *write);
+/* Makes a committed write permanent: marks its version settled and frees what it
+ * superseded. Inside an epoch. */
+void write_settle(struct txn_write *write, uint64_t gsn);
+/* Pushes a version for `write` on top of the node's chain. Partition lock held. */
+enum armdb_rc version_push(struct txn_write *write, struct node *node, uint32_t value_len,
+                           uint64_t location) ADB_MUST_CHECK;
+/* Takes a node with an empty or dead chain out of the index. Partition lock held. */
+void node_unlink(struct tab *tab, node_ref ref, uint64_t hash);
+/* Frees a node, which nothing links any more, when no reader can be on it. */
+void node_retire(struct tab *tab, node_ref ref);
+/* Bytes that a record of this key and value takes on the log, for the statistics. */
+uint64_t record_bytes(const struct tab *tab, const struct node *node, uint32_t value_len);
+
+/* ---- txn.c ---- */
+/* The session's transaction, begun when there is none and active again when it was
+ * prepared (its prepared frame is aborted durably first). */
+enum armdb_rc txn_for_write(struct armdb_session *session, struct txn **out,
+                            struct armdb_error *err) ADB_MUST_CHECK;
+void txn_destroy(struct txn *txn); /* nothing points to it any more */
+/* Makes commits permanent that every snapshot sees and that are durable, and frees
+ * what they superseded. `slot` is the caller's, outside an epoch. */
+void store_settle(struct armdb *store, struct epoch_slot *slot);
+
+/* ---- read.c ---- */
+struct fetch { /* one record to read */
+    const struct tab *tab;
+    uint64_t location;
+    uint32_t value_len;
+    const void *key;
+    size_t key_len;
+};
+/* Gives the value pinned. ARMDB_NOT_FOUND: the segment is gone, look the key up again. */
+enum armdb_rc fetch_value(struct armdb_session *session, const struct fetch *fetch,
+                          struct armdb_value *value,
+                          struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- keeper.c ---- */
+/* Starts the background thread if it is not running; ARMDB_OK also when none can be
+ * had (then the callers do its work). */
+void keeper_start(struct armdb *store);
+void keeper_wake(struct armdb *store);
+void keeper_stop(struct armdb *store);
+
+static inline void stat_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    (void)atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+/* For counters with one writer: no locked instruction. */
+static inline void stat_bump(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter,
+                          atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+#endif

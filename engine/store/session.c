@@ -1,0 +1,171 @@
+/* session.c - sessions and their snapshots.
+ *
+ * A snapshot is a value of the visible counter. Taking one must not take a lock that
+ * all readers share, and whoever settles commits must never overlook one:
+ *
+ *   reader:  s = visible; slot = s + 1; again unless visible is still s
+ *   settler: limit = visible; limit = min(limit, every slot - 1)
+ *
+ * All of it in one total order (seq_cst). Either the settler sees the slot, or it read
+ * the slot before the reader wrote it, and then its limit is at most the value that the
+ * reader found unchanged afterwards: what it settles is visible to the reader anyway. */
+#include <string.h>
+
+#include "engine/base/mem.h"
+#include "engine/store/internal.h"
+
+enum armdb_rc session_check(const struct armdb_session *session, struct armdb_error *err)
+{
+    /* Pairs with the store in the fork handler. */
+    if (atomic_load_explicit(&session->store->foreign, memory_order_acquire))
+        return ADB_FAIL(ARMDB_FORKED, err,
+                        "the store %s was opened before fork(); open a new connection in "
+                        "the child process",
+                        session->store->path);
+    return ARMDB_OK;
+}
+
+enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out,
+                                 struct armdb_error *err)
+{
+    enum armdb_rc rc;
+    struct armdb_session *session;
+
+    *out = NULL;
+    if (atomic_load_explicit(&store->foreign, memory_order_acquire))
+        return ADB_FAIL(
+            ARMDB_FORKED, err,
+            "the store %s was opened before fork(); open it anew in the child "
+            "process",
+            store->path);
+    session = adb_alloc_aligned(ADB_MEM_MISC, sizeof *session, 64);
+    if (session == NULL)
+        return ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a session");
+    memset(session, 0, sizeof *session);
+    session->store = store;
+    session->statement = 1;
+    rc = epoch_slot_create(store->epoch, &session->slot);
+    if (rc != ARMDB_OK) {
+        adb_free_aligned(ADB_MEM_MISC, session);
+        return ADB_FAIL(rc, err, "out of memory for a session");
+    }
+    adb_mutex_lock(&store->txn_lock);
+    session->next = store->sessions;
+    if (session->next != NULL)
+        session->next->previous = session;
+    store->sessions = session;
+    adb_mutex_unlock(&store->txn_lock);
+    *out = session;
+    return ARMDB_OK;
+}
+
+static void keep_counters(struct armdb_session *session)
+{
+    struct store_stats *stats = &session->store->stats;
+
+    stat_add(&stats->nodes_touched,
+             atomic_load_explicit(&session->nodes_touched, memory_order_relaxed));
+    stat_add(&stats->values_read,
+             atomic_load_explicit(&session->values_read, memory_order_relaxed));
+    stat_add(&stats->gets, atomic_load_explicit(&session->gets, memory_order_relaxed));
+    stat_add(&stats->scans, atomic_load_explicit(&session->scans, memory_order_relaxed));
+    stat_add(&stats->puts, atomic_load_explicit(&session->puts, memory_order_relaxed));
+    stat_add(&stats->deletes,
+             atomic_load_explicit(&session->deletes, memory_order_relaxed));
+}
+
+void armdb_session_close(struct armdb_session *session)
+{
+    struct armdb *store;
+
+    if (session == NULL)
+        return;
+    store = session->store;
+    if (session->txn != NULL &&
+        !atomic_load_explicit(&store->foreign, memory_order_acquire)) {
+        struct armdb_error ignored; /* a failed abort verdict has wounded the store */
+
+        (void)armdb_rollback(session, &ignored);
+    }
+    adb_mutex_lock(&store->txn_lock);
+    if (session->previous != NULL)
+        session->previous->next = session->next;
+    else
+        store->sessions = session->next;
+    if (session->next != NULL)
+        session->next->previous = session->previous;
+    keep_counters(session); /* in one step with leaving the list: nothing counts twice */
+    adb_mutex_unlock(&store->txn_lock);
+    epoch_slot_destroy(session->slot);
+    adb_free_aligned(ADB_MEM_MISC, session);
+}
+
+/* ---- Snapshots ---- */
+
+void session_snapshot_refresh(struct armdb_session *session)
+{
+    struct armdb *store = session->store;
+    uint64_t now;
+
+    do {
+        now = atomic_load_explicit(&store->visible, memory_order_seq_cst);
+        /* One total order with oldest_snapshot_locked(): see the essay. */
+        atomic_store_explicit(&session->snapshot_slot, now + 1, memory_order_seq_cst);
+    } while (atomic_load_explicit(&store->visible, memory_order_seq_cst) != now);
+    session->snapshot_read = false;
+}
+
+uint64_t session_snapshot(const struct armdb_session *session)
+{
+    uint64_t slot = atomic_load_explicit(&session->snapshot_slot, memory_order_relaxed);
+
+    ADB_ASSERT(slot > 0);
+    return slot - 1;
+}
+
+enum armdb_rc armdb_snapshot_acquire(struct armdb_session *session,
+                                     struct armdb_error *err)
+{
+    enum armdb_rc rc = session_check(session, err);
+
+    if (rc != ARMDB_OK)
+        return rc;
+    if (session->snapshot_refs++ == 0)
+        session_snapshot_refresh(session);
+    return ARMDB_OK;
+}
+
+void armdb_snapshot_release(struct armdb_session *session)
+{
+    struct armdb *store = session->store;
+    uint64_t held;
+
+    ADB_ASSERT(session->snapshot_refs > 0);
+    if (--session->snapshot_refs > 0)
+        return;
+    held = session_snapshot(session);
+    /* Readers' loads come before it: what it protected may be freed now. */
+    atomic_store_explicit(&session->snapshot_slot, 0, memory_order_release);
+    /* An old snapshot may have been all that kept old versions alive. */
+    if (atomic_load_explicit(&store->unsettled, memory_order_relaxed) > 0 &&
+        held < atomic_load_explicit(&store->visible, memory_order_relaxed))
+        store_settle(store, session->slot);
+}
+
+uint64_t oldest_snapshot_locked(struct armdb *store)
+{
+    uint64_t oldest = atomic_load_explicit(&store->visible, memory_order_seq_cst);
+
+    for (struct armdb_session *s = store->sessions; s != NULL; s = s->next) {
+        uint64_t slot = atomic_load_explicit(&s->snapshot_slot, memory_order_seq_cst);
+
+        if (slot != 0 && slot - 1 < oldest)
+            oldest = slot - 1;
+    }
+    return oldest;
+}
+
+void armdb_statement_begin(struct armdb_session *session)
+{
+    session->statement++;
+}

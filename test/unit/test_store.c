@@ -1,0 +1,470 @@
+/* The engine through its public interface: rows, scans, transactions, conflicts,
+ * snapshots, reopening. Each store lives in a folder of its own under TMPDIR. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/armdb.h"
+
+static char folder[256];
+static struct armdb_error err;
+
+#define OK(call) assert_int_equal((call), ARMDB_OK)
+
+static int make_folder(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    (void)state;
+    (void)snprintf(folder, sizeof folder, "%s/armdb_test_store_XXXXXX",
+                   tmp != NULL ? tmp : "/tmp");
+    return mkdtemp(folder) == NULL;
+}
+
+static int remove_folder(void **state)
+{
+    char command[300];
+
+    (void)state;
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command) != 0;
+}
+
+struct fixture {
+    struct armdb *store;
+    struct armdb_session *session;
+    struct armdb_table *table;
+};
+
+static void open_fixture(struct fixture *f, const char *path)
+{
+    struct armdb_options options;
+
+    armdb_options_init(&options);
+    options.segment_size = 1 << 20;
+    OK(armdb_open(path, &options, &f->store, &err));
+    OK(armdb_session_open(f->store, &f->session, &err));
+    if (armdb_table_open(f->session, "t", NULL, &f->table, &err) == ARMDB_NOT_FOUND) {
+        OK(armdb_table_create(f->session, "t", "schema", 6, &f->table, &err));
+        OK(armdb_commit(f->session, &err));
+    }
+}
+
+static void close_fixture(struct fixture *f)
+{
+    armdb_table_close(f->table);
+    armdb_session_close(f->session);
+    armdb_close(f->store);
+}
+
+static enum armdb_rc put(struct fixture *f, const char *key, const char *value)
+{
+    return armdb_put(f->session, f->table, key, strlen(key), value, strlen(value), &err);
+}
+
+/* The value of a key as text in a static buffer; NULL when absent. */
+static const char *get(struct armdb_session *session, struct armdb_table *table,
+                       const char *key)
+{
+    static char text[64];
+    struct armdb_cursor *cursor;
+    struct armdb_value value;
+    enum armdb_rc rc;
+
+    armdb_statement_begin(session);
+    OK(armdb_cursor_open(session, table, &cursor, &err));
+    rc = armdb_cursor_seek_key(cursor, key, strlen(key), &err);
+    if (rc == ARMDB_OK) {
+        OK(armdb_cursor_value(cursor, &value, &err));
+        assert_true(value.len < sizeof text);
+        memcpy(text, value.data, value.len);
+        text[value.len] = '\0';
+    } else {
+        assert_int_equal(rc, ARMDB_DONE);
+    }
+    armdb_cursor_close(cursor);
+    return rc == ARMDB_OK ? text : NULL;
+}
+
+static void rows_are_found_again_after_reopening(void **state)
+{
+    struct fixture f;
+    char key[32];
+    char value[32];
+
+    (void)state;
+    open_fixture(&f, folder);
+    for (int i = 0; i < 3000; i++) {
+        (void)snprintf(key, sizeof key, "key%05d", i * 7 % 3000);
+        (void)snprintf(value, sizeof value, "value%d", i * 7 % 3000);
+        OK(put(&f, key, value));
+        if (i % 100 == 99)
+            OK(armdb_commit(f.session, &err));
+    }
+    OK(armdb_delete(f.session, f.table, "key00007", 8, &err));
+    OK(armdb_commit(f.session, &err));
+    assert_int_equal(armdb_count(f.table), 2999);
+    for (int round = 0; round < 3; round++) {
+        close_fixture(&f);
+        open_fixture(&f, folder);
+        assert_int_equal(armdb_count(f.table), 2999);
+        assert_string_equal(get(f.session, f.table, "key00008"), "value8");
+        assert_string_equal(get(f.session, f.table, "key02999"), "value2999");
+        assert_null(get(f.session, f.table, "key00007"));
+    }
+    close_fixture(&f);
+}
+
+static void a_range_gives_rows_in_order_both_ways(void **state)
+{
+    struct fixture f;
+    char key[32];
+    struct armdb_cursor *cursor;
+    struct armdb_range range = {.low = "k0100",
+                                .low_len = 5,
+                                .low_bound = ARMDB_BOUND_INCLUSIVE,
+                                .high = "k0900",
+                                .high_len = 5,
+                                .high_bound = ARMDB_BOUND_EXCLUSIVE};
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    for (int i = 0; i < 1000; i++) {
+        (void)snprintf(key, sizeof key, "k%04d", i * 337 % 1000);
+        OK(put(&f, key, key));
+    }
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_cursor_open(f.session, f.table, &cursor, &err));
+    for (int reverse = 0; reverse < 2; reverse++) {
+        int expected = reverse ? 899 : 100;
+        enum armdb_rc rc;
+
+        range.reverse = reverse != 0;
+        for (rc = armdb_cursor_seek_range(cursor, &range, &err); rc == ARMDB_OK;
+             rc = armdb_cursor_next(cursor, &err)) {
+            const void *k;
+            size_t len;
+            struct armdb_value value;
+
+            (void)snprintf(key, sizeof key, "k%04d", expected);
+            armdb_cursor_key(cursor, &k, &len);
+            assert_int_equal(len, 5);
+            assert_memory_equal(k, key, 5);
+            OK(armdb_cursor_value(cursor, &value, &err));
+            assert_memory_equal(value.data, key, 5);
+            expected += reverse ? -1 : 1;
+        }
+        assert_int_equal(rc, ARMDB_DONE);
+        assert_int_equal(expected, reverse ? 99 : 900);
+    }
+    armdb_cursor_close(cursor);
+    close_fixture(&f);
+}
+
+static void a_list_of_keys_comes_in_its_order(void **state)
+{
+    struct fixture f;
+    struct armdb_cursor *cursor;
+    struct armdb_key keys[3] = {{"c", 1}, {"x", 1}, {"a", 1}};
+    const void *k;
+    size_t len;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    OK(put(&f, "a", "1"));
+    OK(put(&f, "b", "2"));
+    OK(put(&f, "c", "3"));
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_cursor_open(f.session, f.table, &cursor, &err));
+    OK(armdb_cursor_seek_keys(cursor, keys, 3, &err));
+    armdb_cursor_key(cursor, &k, &len);
+    assert_memory_equal(k, "c", 1);
+    OK(armdb_cursor_next(cursor, &err));
+    armdb_cursor_key(cursor, &k, &len);
+    assert_memory_equal(k, "a", 1);
+    assert_int_equal(armdb_cursor_next(cursor, &err), ARMDB_DONE);
+    armdb_cursor_close(cursor);
+    close_fixture(&f);
+}
+
+static void others_see_a_commit_whole_and_only_then(void **state)
+{
+    struct fixture f;
+    struct armdb_session *other;
+    struct armdb_table *table;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    OK(armdb_session_open(f.store, &other, &err));
+    OK(armdb_table_open(other, "t", NULL, &table, &err));
+    OK(put(&f, "a", "1"));
+    OK(put(&f, "b", "2"));
+    assert_null(get(other, table, "a"));
+    assert_string_equal(get(f.session, f.table, "a"), "1");
+    OK(armdb_prepare(f.session, ARMDB_DOUBT_COMMIT, &err));
+    assert_null(get(other, table, "a"));
+    OK(armdb_snapshot_acquire(other, &err));
+    OK(armdb_commit(f.session, &err));
+    assert_null(get(other, table, "b"));
+    armdb_snapshot_release(other);
+    assert_string_equal(get(other, table, "b"), "2");
+    armdb_table_close(table);
+    armdb_session_close(other);
+    close_fixture(&f);
+}
+
+static void rollback_and_savepoints_undo_exactly(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    OK(put(&f, "a", "1"));
+    OK(armdb_commit(f.session, &err));
+    OK(put(&f, "a", "2"));
+    OK(armdb_savepoint(f.session, 0, &err));
+    OK(put(&f, "a", "3"));
+    OK(put(&f, "b", "4"));
+    OK(armdb_savepoint(f.session, 1, &err));
+    OK(armdb_delete(f.session, f.table, "a", 1, &err));
+    assert_null(get(f.session, f.table, "a"));
+    OK(armdb_savepoint_rollback(f.session, 1, &err));
+    assert_string_equal(get(f.session, f.table, "a"), "3");
+    OK(armdb_savepoint_rollback(f.session, 0, &err));
+    assert_string_equal(get(f.session, f.table, "a"), "2");
+    assert_null(get(f.session, f.table, "b"));
+    OK(armdb_rollback(f.session, &err));
+    assert_string_equal(get(f.session, f.table, "a"), "1");
+    assert_int_equal(armdb_count(f.table), 1);
+    close_fixture(&f);
+}
+
+static void the_first_writer_wins(void **state)
+{
+    struct fixture f;
+    struct armdb_session *other;
+    struct armdb_table *table;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    OK(armdb_session_open(f.store, &other, &err));
+    OK(armdb_table_open(other, "t", NULL, &table, &err));
+    OK(put(&f, "a", "1"));
+    assert_int_equal(armdb_put(other, table, "a", 1, "2", 1, &err), ARMDB_BUSY);
+    assert_int_equal(armdb_wait(other, 1), ARMDB_BUSY);
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_wait(other, 1000));
+    OK(armdb_put(other, table, "a", 1, "2", 1, &err)); /* it had read nothing yet */
+    OK(armdb_rollback(other, &err));
+    assert_null(get(other, table, "zzz"));
+    OK(armdb_begin(other, &err));
+    OK(armdb_snapshot_acquire(other, &err));
+    assert_string_equal(get(other, table, "a"), "1");
+    OK(put(&f, "a", "3"));
+    OK(armdb_commit(f.session, &err));
+    assert_int_equal(armdb_put(other, table, "a", 1, "4", 1, &err), ARMDB_BUSY_SNAPSHOT);
+    armdb_snapshot_release(other);
+    OK(armdb_rollback(other, &err));
+    assert_string_equal(get(other, table, "a"), "3");
+    armdb_table_close(table);
+    armdb_session_close(other);
+    close_fixture(&f);
+}
+
+static void a_rollback_after_prepare_survives_reopening(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    open_fixture(&f, folder);
+    OK(put(&f, "stays", "1"));
+    OK(armdb_commit(f.session, &err));
+    OK(put(&f, "gone", "1"));
+    OK(armdb_prepare(f.session, ARMDB_DOUBT_COMMIT, &err));
+    OK(armdb_rollback(f.session, &err));
+    OK(put(&f, "later", "1"));
+    OK(armdb_prepare(f.session, ARMDB_DOUBT_ABORT, &err));
+    OK(put(&f, "more", "2")); /* goes on after the prepare, then prepares again */
+    OK(armdb_prepare(f.session, ARMDB_DOUBT_ABORT, &err));
+    OK(armdb_commit(f.session, &err));
+    close_fixture(&f);
+    open_fixture(&f, folder);
+    assert_string_equal(get(f.session, f.table, "stays"), "1");
+    assert_null(get(f.session, f.table, "gone"));
+    assert_string_equal(get(f.session, f.table, "later"), "1");
+    assert_string_equal(get(f.session, f.table, "more"), "2");
+    assert_int_equal(armdb_count(f.table), 3);
+    close_fixture(&f);
+}
+
+static void values_of_all_sizes_come_back_whole(void **state)
+{
+    static const size_t sizes[] = {0,    1,    63,    64,     100,     3900,    4000,
+                                   4095, 4096, 4097,  8000,   65536,   1000000, 3000000};
+    struct fixture f;
+    unsigned char *bytes = malloc(3000100);
+    struct armdb_cursor *cursor;
+    struct armdb_value value;
+
+    (void)state;
+    for (size_t i = 0; i < 3000100; i++)
+        bytes[i] = (unsigned char)(i * 131 >> 3);
+    open_fixture(&f, folder);
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            uint32_t key = round * 100 + i;
+
+            OK(armdb_put(f.session, f.table, &key, sizeof key, bytes + i, sizes[i], &err));
+            if (round == 1)
+                OK(armdb_commit(f.session, &err));
+        }
+        OK(armdb_commit(f.session, &err));
+    }
+    for (int reopened = 0; reopened < 2; reopened++) {
+        OK(armdb_cursor_open(f.session, f.table, &cursor, &err));
+        for (uint32_t round = 0; round < 2; round++) {
+            for (uint32_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+                uint32_t key = round * 100 + i;
+
+                OK(armdb_cursor_seek_key(cursor, &key, sizeof key, &err));
+                assert_int_equal(armdb_cursor_value_len(cursor), sizes[i]);
+                OK(armdb_cursor_value(cursor, &value, &err));
+                assert_int_equal(value.len, sizes[i]);
+                if (sizes[i] > 0) {
+                    armdb_unpin unpin = armdb_value_pin(&value, value.data);
+                    void *p = (void *)(uintptr_t)value.data;
+
+                    assert_memory_equal(value.data, bytes + i, sizes[i]);
+                    assert_non_null(unpin);
+                    unpin(p);
+                }
+            }
+        }
+        armdb_cursor_close(cursor);
+        close_fixture(&f);
+        open_fixture(&f, folder);
+    }
+    close_fixture(&f);
+    free(bytes);
+}
+
+static void tables_are_created_renamed_and_dropped_in_transactions(void **state)
+{
+    struct fixture f;
+    struct armdb_table *second;
+    const void *schema;
+    size_t len;
+
+    (void)state;
+    open_fixture(&f, folder);
+    OK(armdb_table_create(f.session, "u", "abc", 3, &second, &err));
+    armdb_table_close(second);
+    OK(armdb_rollback(f.session, &err));
+    assert_int_equal(armdb_table_open(f.session, "u", NULL, &second, &err), ARMDB_NOT_FOUND);
+    OK(armdb_table_create(f.session, "u", "abc", 3, &second, &err));
+    OK(armdb_put(f.session, second, "k", 1, "v", 1, &err));
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_table_rename(f.session, second, "w", &err));
+    OK(armdb_commit(f.session, &err));
+    armdb_table_close(second);
+    close_fixture(&f);
+    open_fixture(&f, folder);
+    OK(armdb_table_open(f.session, "w", NULL, &second, &err));
+    armdb_table_schema(second, &schema, &len);
+    assert_int_equal(len, 3);
+    assert_memory_equal(schema, "abc", 3);
+    assert_string_equal(get(f.session, second, "k"), "v");
+    OK(armdb_table_drop(f.session, second, &err));
+    OK(armdb_commit(f.session, &err));
+    armdb_table_close(second);
+    close_fixture(&f);
+    open_fixture(&f, folder);
+    assert_int_equal(armdb_table_open(f.session, "w", NULL, &second, &err), ARMDB_NOT_FOUND);
+    close_fixture(&f);
+}
+
+static void a_child_after_fork_is_refused(void **state)
+{
+    struct fixture f;
+    int status;
+    pid_t pid;
+
+    (void)state;
+    open_fixture(&f, folder);
+    pid = fork();
+    if (pid == 0)
+        _exit(put(&f, "a", "1") == ARMDB_FORKED ? 0 : 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    OK(put(&f, "a", "1"));
+    OK(armdb_commit(f.session, &err));
+    close_fixture(&f);
+}
+
+static void a_read_modify_write_of_one_key_is_never_refused(void **state)
+{
+    struct fixture f;
+    struct armdb_session *other;
+    struct armdb_table *table;
+    struct armdb_cursor *cursor;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    OK(armdb_session_open(f.store, &other, &err));
+    OK(armdb_table_open(other, "t", NULL, &table, &err));
+    OK(put(&f, "a", "1"));
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_begin(f.session, &err));
+    armdb_expect_write(f.session);
+    OK(armdb_cursor_open(f.session, f.table, &cursor, &err));
+    OK(armdb_cursor_seek_key(cursor, "a", 1, &err)); /* takes the key as a writer */
+    assert_int_equal(armdb_put(other, table, "a", 1, "9", 1, &err), ARMDB_BUSY);
+    armdb_cursor_close(cursor);
+    OK(put(&f, "a", "2"));
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_rollback(other, &err));
+    assert_string_equal(get(other, table, "a"), "2");
+    OK(armdb_begin(f.session, &err));
+    armdb_expect_write(f.session);
+    OK(armdb_cursor_open(f.session, f.table, &cursor, &err));
+    OK(armdb_cursor_seek_key(cursor, "a", 1, &err));
+    armdb_cursor_close(cursor);
+    OK(armdb_commit(f.session, &err)); /* locked, not written: nothing changes */
+    assert_string_equal(get(other, table, "a"), "2");
+    OK(armdb_put(other, table, "a", 1, "3", 1, &err));
+    OK(armdb_commit(other, &err));
+    assert_string_equal(get(f.session, f.table, "a"), "3");
+    armdb_table_close(table);
+    armdb_session_close(other);
+    close_fixture(&f);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
+    const struct CMUnitTest tests[] = {
+        T(rows_are_found_again_after_reopening),
+        T(a_range_gives_rows_in_order_both_ways),
+        T(a_list_of_keys_comes_in_its_order),
+        T(others_see_a_commit_whole_and_only_then),
+        T(rollback_and_savepoints_undo_exactly),
+        T(the_first_writer_wins),
+        T(a_rollback_after_prepare_survives_reopening),
+        T(values_of_all_sizes_come_back_whole),
+        T(tables_are_created_renamed_and_dropped_in_transactions),
+        T(a_child_after_fork_is_refused),
+        T(a_read_modify_write_of_one_key_is_never_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
