@@ -340,6 +340,44 @@ static void write_other(struct builder *b)
     text_add(&b->sql, ")");
 }
 
+/* What users get wrong: the messages must be those of a native table. */
+static void write_mistake(struct builder *b)
+{
+    int i;
+
+    switch (rng_below(b->rng, 8)) {
+    case 0:
+        text_add(&b->sql, "INSERT INTO t VALUES (0");
+        for (i = 0; i < b->schema->column_count; i++)
+            text_add(&b->sql, ", %d", i);
+        text_add(&b->sql, ")");
+        break;
+    case 1:
+        text_add(&b->sql, "INSERT INTO t(nosuch) VALUES (1)");
+        break;
+    case 2:
+        text_add(&b->sql, "UPDATE t SET nosuch = 1");
+        break;
+    case 3:
+        text_add(&b->sql, "SELECT rowid, * FROM t");
+        break;
+    case 4:
+        text_add(&b->sql, "DELETE FROM t WHERE nosuch = 1");
+        break;
+    case 5:
+        text_add(&b->sql, "SELECT t.%s, x.%s FROM t, t AS x, t AS y LIMIT 0",
+                 any_column(b), any_column(b));
+        break;
+    case 6:
+        text_add(&b->sql, "SELECT %s FROM t WHERE (%s, %s) = (1)", any_column(b),
+                 any_column(b), any_column(b));
+        break;
+    default:
+        /* Not a mistake, but it changes what LIKE is. */
+        text_add(&b->sql, "PRAGMA case_sensitive_like=%u", rng_below(b->rng, 2));
+    }
+}
+
 static void add_write(struct builder *b, const struct settings *settings)
 {
     unsigned kind = rng_below(b->rng, 100);
@@ -358,6 +396,8 @@ static void add_write(struct builder *b, const struct settings *settings)
         write_delete(b);
     else if (kind < 93)
         text_add(&b->sql, "INSERT INTO t DEFAULT VALUES");
+    else if (kind < 96)
+        write_mistake(b);
     else
         write_other(b);
 }
