@@ -246,6 +246,8 @@ void log_note_sealed(struct log *log, const struct segment *segment)
 {
     struct manifest_segment *listed;
 
+    if (segment->open_chunks > 0)
+        return; /* noted when they have ended */
     adb_mutex_lock(&log->manifest_lock);
     listed = manifest_find(&log->locked.manifest, segment->header.number);
     if (listed != NULL) {

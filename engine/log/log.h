@@ -112,6 +112,11 @@ enum armdb_rc log_append(struct log *log, uint32_t shard, struct frame *frame,
 /* The frame linked by `undecided` is decided: its room for a verdict is free again. */
 void log_decided(struct log *log, uint32_t shard, struct gsn_undecided *undecided);
 
+/* The transaction of `count` chunks in this segment has ended: with the GSN of its
+ * CLOSE, or 0 when they will never count. */
+void log_chunks_ended(struct log *log, uint32_t shard, uint64_t segment_number,
+                      uint32_t count, uint64_t gsn);
+
 /* Writes (and syncs) what the shard held when called. */
 enum armdb_rc log_flush(struct log *log, uint32_t shard, bool sync,
                         struct armdb_error *err) ADB_MUST_CHECK;
@@ -137,7 +142,8 @@ enum armdb_rc shard_seal(struct log *log, struct shard *shard,
 enum armdb_rc log_new_segment(struct log *log, uint32_t shard, uint64_t bytes,
                               struct segment **out,
                               struct armdb_error *err) ADB_MUST_CHECK;
-/* Notes in the manifest (written with its next replacement) that it is sealed. */
+/* Notes in the manifest (written with its next replacement) that it is sealed; not yet
+ * while it holds chunks of an open transaction, whose GSN is not known. */
 void log_note_sealed(struct log *log, const struct segment *segment);
 
 #endif

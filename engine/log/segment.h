@@ -32,6 +32,10 @@ struct segment {
     uint64_t gsn_low;  /* of the frames in it; 0 = none */
     uint64_t gsn_high;
 
+    /* Guarded by the shard's lock. */
+    uint32_t open_chunks; /* chunks of transactions that have not ended */
+    bool sealed;          /* its SEAL is on the disk */
+
     _Atomic uint64_t live_bytes; /* of records in a version chain; relaxed */
 };
 

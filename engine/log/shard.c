@@ -233,6 +233,8 @@ static void put_frame(struct log *log, struct shard *shard, struct segment *segm
         frame->gsn = gsn_take(&log->gsn, shard->id, undecided);
         note_gsn(segment, frame->gsn);
     }
+    if (frame->kind == FRAME_CHUNK)
+        segment->open_chunks++;
     fill_frame(shard, segment, frame, place, records, count, head);
     (void)atomic_fetch_add_explicit(&shard->unsynced_bytes, place->end - segment->length,
                                     memory_order_relaxed);
@@ -486,7 +488,9 @@ static enum armdb_rc seal_locked(struct log *log, struct shard *shard,
     if (rc != ARMDB_OK)
         return rc;
     put_frame(log, shard, segment, &frame, &place, NULL, 0, head, NULL);
-    return flush_locked(log, shard, true, err);
+    rc = flush_locked(log, shard, true, err);
+    segment->sealed = rc == ARMDB_OK;
+    return rc;
 }
 
 /* The tail page of a sealed segment is an ordinary page now. */
@@ -613,6 +617,28 @@ out:
     if (head != small)
         adb_free(ADB_MEM_LOG, head);
     return rc;
+}
+
+void log_chunks_ended(struct log *log, uint32_t shard_id, uint64_t segment_number,
+                      uint32_t count, uint64_t gsn)
+{
+    struct shard *shard = &log->shards[shard_id];
+    struct segment *segment =
+        segtab_get(&log->segments, log_slot(log->slot_base, segment_number));
+    bool sealed;
+
+    adb_mutex_lock(&shard->lock);
+    segment->open_chunks -= count;
+    if (gsn != 0) {
+        if (segment->gsn_low == 0 || gsn < segment->gsn_low)
+            segment->gsn_low = gsn;
+        if (gsn > segment->gsn_high)
+            segment->gsn_high = gsn;
+    }
+    sealed = segment->sealed && segment->open_chunks == 0;
+    adb_mutex_unlock(&shard->lock);
+    if (sealed)
+        log_note_sealed(log, segment);
 }
 
 void log_decided(struct log *log, uint32_t shard_id, struct gsn_undecided *undecided)

@@ -59,6 +59,7 @@ struct txn_write {
     uint64_t hash;
     unsigned char *record; /* staged bytes; NULL for WRITE_LOCK */
     size_t record_size;
+    uint64_t ordinal; /* place among the transaction's writes, from 1 */
     uint32_t head_check_at;
     node_ref node;
     version_ref version;
@@ -66,6 +67,7 @@ struct txn_write {
     enum write_kind kind;
     bool superseded;     /* a later write of this transaction to the same key */
     bool committed_live; /* the key had a live committed row before the transaction */
+    bool spilled;        /* its record is in a chunk on the log; `record` is gone */
 };
 
 enum txn_state { TXN_ACTIVE, TXN_PREPARED };
@@ -94,13 +96,16 @@ struct txn {
     enum txn_state state;
     enum armdb_doubt doubt;
     enum armdb_sync sync;
-    bool drops; /* something is superseded: settling waits for the durable mark */
+    bool drops;  /* something is superseded: settling waits for the durable mark */
+    bool doomed; /* memory for an undo was lacking: it can only be rolled back */
     uint32_t shard;
     uint64_t segment_number; /* of its prepared frame */
     struct txn_write *last;  /* newest write */
     uint64_t write_count;
-    struct bump writes;           /* struct txn_write */
-    struct bump records;          /* staged bytes */
+    struct bump writes;  /* struct txn_write */
+    struct bump records; /* staged bytes */
+    uint64_t last_ordinal;
+    struct spill *spill;          /* owned; NULL: nothing went out early */
     struct savepoint *savepoints; /* owned */
     size_t savepoint_count;
     size_t savepoint_capacity;
@@ -242,6 +247,8 @@ uint64_t record_bytes(const struct tab *tab, const struct node *node, uint32_t v
  * prepared (its prepared frame is aborted durably first). */
 enum armdb_rc txn_for_write(struct armdb_session *session, struct txn **out,
                             struct armdb_error *err) ADB_MUST_CHECK;
+/* The shard that the first `shard_prefix_bits` of the write's key choose. */
+uint32_t txn_home_shard(const struct armdb *store, const struct txn_write *write);
 void txn_destroy(struct txn *txn); /* nothing points to it any more */
 /* Makes commits permanent that every snapshot sees and that are durable, and frees
  * what they superseded. `slot` is the caller's, outside an epoch. */

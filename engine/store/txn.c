@@ -20,6 +20,7 @@
 #include "engine/base/mem.h"
 #include "engine/log/location.h"
 #include "engine/store/internal.h"
+#include "engine/store/spill.h"
 
 /* So many commits may wait for a background sync before it is asked for. */
 enum { UNSETTLED_MANY = 4096 };
@@ -30,6 +31,7 @@ void txn_destroy(struct txn *txn)
 {
     bump_fini(&txn->writes);
     bump_fini(&txn->records);
+    spill_fini(txn);
     adb_free(ADB_MEM_TXN, txn->savepoints);
     adb_free(ADB_MEM_TXN, txn->tabs);
     adb_free(ADB_MEM_TXN, txn);
@@ -113,6 +115,8 @@ static void undo_to(struct armdb_session *session, struct txn_write *last)
     while (txn->last != last) {
         struct txn_write *write = txn->last;
 
+        if (!spill_void(txn, write))
+            txn->doomed = true;
         write_undo(write);
         for (size_t i = 0; i < txn->tab_count; i++)
             if (txn->tabs[i].tab == write->tab && write->kind != WRITE_LOCK)
@@ -248,7 +252,7 @@ static enum armdb_rc reactivate(struct armdb_session *session, struct armdb_erro
              write = write->previous) {
             struct version *version = arena_version(write->tab->arena, write->version);
 
-            if (write->kind == WRITE_LOCK ||
+            if (write->kind == WRITE_LOCK || write->spilled ||
                 location_is_staged(
                     atomic_load_explicit(&version->location, memory_order_relaxed)))
                 continue;
@@ -350,8 +354,7 @@ static size_t gather_finals(const struct txn *txn, struct final *finals)
     return count;
 }
 
-/* The shard that the first `shard_prefix_bits` of a key choose. */
-static uint32_t home_shard(const struct armdb *store, const struct txn_write *write)
+uint32_t txn_home_shard(const struct armdb *store, const struct txn_write *write)
 {
     const struct node *node = arena_node(write->tab->arena, write->node);
     size_t len = node_key_len(node);
@@ -390,25 +393,23 @@ static enum armdb_rc append_commit(struct armdb *store, struct txn *txn,
     frame.doubt = (enum frame_doubt)txn->doubt;
     frame.txid_edit = store->log.txid_edit;
     frame.txid_count = txn->txid_count;
-    txn->shard = home_shard(store, finals[0].write);
+    txn->shard = txn_home_shard(store, finals[0].write);
     return log_append(&store->log, txn->shard, &frame, records, count, &txn->undecided,
                       &txn->segment_number, err);
 }
 
-enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doubt,
-                            struct armdb_error *err)
+/* Puts a transaction that fits into memory on the log as one frame. *count is the
+ * number of its records; none means that there is nothing to write. */
+static enum armdb_rc append_whole(struct armdb *store, struct txn *txn, size_t *count,
+                                  struct armdb_error *err)
 {
-    enum armdb_rc rc = session_check(session, err);
-    struct txn *txn = session->txn;
+    enum armdb_rc rc = ARMDB_OK;
     struct final one_final;
     struct log_record one_record;
     struct final *finals = &one_final;
     struct log_record *records = &one_record;
-    size_t count;
 
-    if (rc != ARMDB_OK || txn == NULL || txn->state == TXN_PREPARED)
-        return rc;
-    txn->doubt = doubt;
+    *count = 0;
     if (txn->write_count > 1) {
         finals = adb_alloc(ADB_MEM_TXN, txn->write_count * sizeof *finals);
         records = adb_alloc(ADB_MEM_TXN, txn->write_count * sizeof *records);
@@ -417,24 +418,44 @@ enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doub
             goto out;
         }
     }
-    count = gather_finals(txn, finals);
-    if (count > 0) {
-        rc = append_commit(session->store, txn, finals, count, records, err);
-        if (rc != ARMDB_OK)
-            goto out;
-    }
-    txn->state = TXN_PREPARED;
-    if (count > 0)
-        rc = log_cover(&session->store->log, txn->shard, txn->undecided.gsn,
-                       txn->sync == ARMDB_SYNC_FULL, err);
-    if (count > 0 && txn->sync != ARMDB_SYNC_FULL)
-        keeper_start(session->store);
+    *count = gather_finals(txn, finals);
+    if (*count > 0)
+        rc = append_commit(store, txn, finals, *count, records, err);
 out:
     if (finals != &one_final)
         adb_free(ADB_MEM_TXN, finals);
     if (records != &one_record)
         adb_free(ADB_MEM_TXN, records);
     return rc;
+}
+
+enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doubt,
+                            struct armdb_error *err)
+{
+    enum armdb_rc rc = session_check(session, err);
+    struct armdb *store = session->store;
+    struct txn *txn = session->txn;
+    size_t count = 1;
+
+    if (rc != ARMDB_OK || txn == NULL || txn->state == TXN_PREPARED)
+        return rc;
+    if (txn->doomed)
+        return ADB_FAIL(ARMDB_NOMEM, err,
+                        "out of memory undoing part of this transaction; roll it back");
+    txn->doubt = doubt;
+    if (spill_has_chunks(txn))
+        rc = spill_close(session, err);
+    else
+        rc = append_whole(store, txn, &count, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    txn->state = TXN_PREPARED;
+    if (count == 0)
+        return ARMDB_OK;
+    if (txn->sync != ARMDB_SYNC_FULL)
+        keeper_start(store);
+    return log_cover(&store->log, txn->shard, txn->undecided.gsn,
+                     txn->sync == ARMDB_SYNC_FULL, err);
 }
 
 /* ---- Commit ---- */
@@ -497,6 +518,7 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     epoch_enter(session->slot);
     account_writes(store, txn);
     epoch_leave(session->slot);
+    spill_end(store, txn, txn->undecided.gsn);
     bump_fini(&txn->records); /* the log has them */
     if (wrote)
         log_decided(&store->log, txn->shard, &txn->undecided);
@@ -543,6 +565,7 @@ enum armdb_rc armdb_rollback(struct armdb_session *session, struct armdb_error *
         log_decided(&store->log, txn->shard, &txn->undecided);
     }
     undo_to(session, NULL);
+    spill_end(store, txn, 0);
     adb_mutex_lock(&store->txn_lock);
     session->open_txn = 0;
     wake_waiters_locked(store);

@@ -13,6 +13,7 @@
 #include "engine/base/mem.h"
 #include "engine/log/location.h"
 #include "engine/store/internal.h"
+#include "engine/store/spill.h"
 
 enum write_mode { MODE_PUT, MODE_INSERT, MODE_DELETE, MODE_LOCK };
 
@@ -57,6 +58,7 @@ static enum armdb_rc stage(struct txn *txn, struct tab *tab,
                                               : WRITE_PUT;
     if (args->mode == MODE_LOCK)
         return ARMDB_OK;
+    write->ordinal = ++txn->last_ordinal;
     memset(&record, 0, sizeof record);
     record.kind = args->mode == MODE_DELETE ? RECORD_DELETE : RECORD_PUT;
     record.table = tab->id;
@@ -297,7 +299,7 @@ static enum armdb_rc write_row(struct armdb_session *session, struct armdb_table
         if (table->sync > txn->sync)
             txn->sync = table->sync;
     }
-    return ARMDB_OK;
+    return spill_if_large(session, err);
 }
 
 enum armdb_rc armdb_put(struct armdb_session *session, struct armdb_table *table,

@@ -95,6 +95,29 @@ static const char *get(struct armdb_session *session, struct armdb_table *table,
     return rc == ARMDB_OK ? text : NULL;
 }
 
+/* The same for a long value that begins with text. */
+static const char *get_prefix(struct armdb_session *session, struct armdb_table *table,
+                              const char *key)
+{
+    static char text[16];
+    struct armdb_cursor *cursor;
+    struct armdb_value value;
+    enum armdb_rc rc;
+
+    armdb_statement_begin(session);
+    OK(armdb_cursor_open(session, table, &cursor, &err));
+    rc = armdb_cursor_seek_key(cursor, key, strlen(key), &err);
+    if (rc == ARMDB_OK) {
+        OK(armdb_cursor_value(cursor, &value, &err));
+        assert_int_equal(value.len, 1000);
+        memcpy(text, value.data, sizeof text - 1);
+    } else {
+        assert_int_equal(rc, ARMDB_DONE);
+    }
+    armdb_cursor_close(cursor);
+    return rc == ARMDB_OK ? text : NULL;
+}
+
 static void rows_are_found_again_after_reopening(void **state)
 {
     struct fixture f;
@@ -449,6 +472,73 @@ static void a_read_modify_write_of_one_key_is_never_refused(void **state)
     close_fixture(&f);
 }
 
+/* A transaction of about 20 MB with a cache of 1 MiB: it goes to the log in chunks. */
+static void write_large(struct fixture *f, int from, int to, const char *tag)
+{
+    char key[32];
+    char value[1000];
+
+    memset(value, 'v', sizeof value);
+    for (int i = from; i < to; i++) {
+        (void)snprintf(key, sizeof key, "%s%06d", tag, i);
+        (void)snprintf(value, sizeof value, "%d", i);
+        OK(armdb_put(f->session, f->table, key, strlen(key), value, sizeof value, &err));
+    }
+}
+
+static void open_small(struct fixture *f)
+{
+    struct armdb_options options;
+
+    armdb_options_init(&options);
+    options.segment_size = 4 << 20;
+    options.cache_size = 1 << 20;
+    OK(armdb_open(folder, &options, &f->store, &err));
+    OK(armdb_session_open(f->store, &f->session, &err));
+    if (armdb_table_open(f->session, "t", NULL, &f->table, &err) == ARMDB_NOT_FOUND) {
+        OK(armdb_table_create(f->session, "t", "", 0, &f->table, &err));
+        OK(armdb_commit(f->session, &err));
+    }
+}
+
+static void a_transaction_larger_than_memory_commits_or_vanishes_whole(void **state)
+{
+    struct fixture f;
+
+    (void)state;
+    open_small(&f);
+    write_large(&f, 0, 10000, "a");
+    OK(armdb_savepoint(f.session, 0, &err));
+    write_large(&f, 5000, 15000, "a");
+    write_large(&f, 0, 3000, "b");
+    assert_string_equal(get_prefix(f.session, f.table, "a014000"), "14000");
+    OK(armdb_savepoint_rollback(f.session, 0, &err));
+    assert_null(get_prefix(f.session, f.table, "a014000"));
+    OK(armdb_delete(f.session, f.table, "a000007", 7, &err));
+    OK(armdb_prepare(f.session, ARMDB_DOUBT_COMMIT, &err));
+    write_large(&f, 20000, 20010, "a"); /* prepared once, goes on, prepares again */
+    OK(armdb_commit(f.session, &err));
+    write_large(&f, 0, 8000, "c");
+    OK(armdb_rollback(f.session, &err));
+    write_large(&f, 0, 8000, "d");
+    OK(armdb_prepare(f.session, ARMDB_DOUBT_COMMIT, &err));
+    OK(armdb_rollback(f.session, &err));
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(armdb_count(f.table), 10009);
+        assert_string_equal(get_prefix(f.session, f.table, "a000000"), "0");
+        assert_string_equal(get_prefix(f.session, f.table, "a009999"), "9999");
+        assert_string_equal(get_prefix(f.session, f.table, "a020009"), "20009");
+        assert_null(get_prefix(f.session, f.table, "a000007"));
+        assert_null(get_prefix(f.session, f.table, "a014000"));
+        assert_null(get_prefix(f.session, f.table, "b000001"));
+        assert_null(get_prefix(f.session, f.table, "c000001"));
+        assert_null(get_prefix(f.session, f.table, "d000001"));
+        close_fixture(&f);
+        open_small(&f);
+    }
+    close_fixture(&f);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
@@ -464,6 +554,7 @@ int main(void)
         T(tables_are_created_renamed_and_dropped_in_transactions),
         T(a_child_after_fork_is_refused),
         T(a_read_modify_write_of_one_key_is_never_refused),
+        T(a_transaction_larger_than_memory_commits_or_vanishes_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

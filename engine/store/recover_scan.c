@@ -1,0 +1,450 @@
+/* recover_scan.c - recovery's two readings of a segment.
+ *
+ * Step 1, the survey, reads every segment once, shards in parallel. Of a segment
+ * wholly at or below Wm everything counts but what a verdict or a void run takes
+ * out, so its records are delivered while it is read: the bulk of a store is read
+ * once. Two things may be unknown at that moment:
+ *
+ *   - A verdict that stands later in the log. Aborted frames are rare; frames are
+ *     delivered as if they had committed, and when a verdict says otherwise the sink
+ *     is told to forget everything and step 2 delivers it anew (recovery.restart).
+ *   - The CLOSE of a chunk. From the first chunk whose CLOSE is not in the manifest
+ *     on, the rest of the segment waits for step 2, so that each segment's records
+ *     still arrive in log order.
+ *
+ * Of a segment beyond Wm nothing is delivered in step 1; it leaves marks (GSN and
+ * end of every frame that has one), notes (frames that decide or wait) and holes,
+ * from which recover_gsn.c decides what counts. Before it is read it is synced and
+ * thrown out of the page cache: after a failed sync the kernel's cache shows bytes
+ * that the device never got.
+ *
+ * Step 2 reads what is left to deliver with all decisions made; it never looks past
+ * a segment's count_end. */
+#include "engine/store/recover_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/mem.h"
+
+/* One reading of one segment. */
+struct reading {
+    struct recovery *recovery;
+    struct segment_state *segment;
+    struct armdb_error *err;
+    uint64_t limit;
+    /* The frame whose records are being delivered. */
+    uint64_t gsn;
+    const uint64_t *void_runs;
+    size_t void_run_count;
+};
+
+void *list_push(struct list *list, size_t size)
+{
+    unsigned char *item;
+
+    if (list->count == list->room) {
+        size_t room = list->room == 0 ? 8 : 2 * list->room;
+        void *items = adb_realloc(ADB_MEM_LOG, list->items, room * size);
+
+        if (items == NULL)
+            return NULL;
+        list->items = items;
+        list->room = room;
+    }
+    item = (unsigned char *)list->items + list->count * size;
+    memset(item, 0, size);
+    list->count++;
+    return item;
+}
+
+static enum armdb_rc fail_nomem(const struct reading *reading)
+{
+    return ADB_FAIL(ARMDB_NOMEM, reading->err, "no memory to recover segment %s",
+                    reading->segment->name);
+}
+
+/* ---- Notes -------------------------------------------------------------------- */
+
+static int compare_runs(const void *a, const void *b)
+{
+    const uint64_t *x = a;
+    const uint64_t *y = b;
+
+    return x[0] < y[0] ? -1 : x[0] > y[0];
+}
+
+/* Sorts the runs and joins those that overlap, for binary search. */
+static size_t join_runs(uint64_t *runs, size_t count)
+{
+    size_t kept = 0;
+
+    qsort(runs, count, 2 * sizeof *runs, compare_runs);
+    for (size_t i = 1; i < count; i++) {
+        if (runs[2 * i] <= runs[2 * kept + 1]) {
+            if (runs[2 * i + 1] > runs[2 * kept + 1])
+                runs[2 * kept + 1] = runs[2 * i + 1];
+        } else {
+            kept++;
+            runs[2 * kept] = runs[2 * i];
+            runs[2 * kept + 1] = runs[2 * i + 1];
+        }
+    }
+    return kept + 1;
+}
+
+static enum armdb_rc note_runs(const struct reading *reading, const struct frame *frame,
+                               struct frame_note *note)
+{
+    const unsigned char *p;
+    uint32_t len;
+    size_t count;
+
+    if (frame_field(frame, FRAME_FIELD_VOID_RUNS, &p, &len) != ARMDB_OK || len == 0)
+        return ARMDB_OK;
+    count = len / 16;
+    note->void_runs = adb_alloc(ADB_MEM_LOG, count * 2 * sizeof *note->void_runs);
+    if (note->void_runs == NULL)
+        return fail_nomem(reading);
+    for (size_t i = 0; i < 2 * count; i++)
+        note->void_runs[i] = adb_get_u64(p + 8 * i);
+    for (size_t i = 0; i < count; i++) {
+        if (note->void_runs[2 * i] > note->void_runs[2 * i + 1])
+            return ADB_FAIL(ARMDB_CORRUPT, reading->err,
+                            "segment %s: the frame at offset %llu lists a run of void "
+                            "ordinals that ends before it begins",
+                            reading->segment->name, (unsigned long long)note->offset);
+    }
+    note->void_run_count = join_runs(note->void_runs, count);
+    return ARMDB_OK;
+}
+
+/* Where the frame's bytes end, or the limit when the file is shorter. */
+static uint64_t frame_end(const struct reading *reading, const struct frame *frame,
+                          uint64_t offset)
+{
+    uint64_t body = offset + frame_head_len(frame);
+
+    if (body > reading->limit || frame->body_len > reading->limit - body)
+        return reading->limit;
+    return body + frame->body_len;
+}
+
+static bool wants_note(const struct frame *frame)
+{
+    return frame->kind == FRAME_CHUNK || frame->kind == FRAME_CLOSE ||
+           frame->kind == FRAME_VERDICT ||
+           (frame->kind == FRAME_COMMIT && frame->doubt != FRAME_DOUBT_COMMIT);
+}
+
+/* Step 1: keeps what recovery_decide() needs to know of the frame. *kept is its note,
+ * or NULL when none is needed; it is valid until the next one. */
+static enum armdb_rc note_frame(const struct reading *reading, const struct frame *frame,
+                                uint64_t offset, bool damaged,
+                                const struct frame_note **kept)
+{
+    struct segment_state *segment = reading->segment;
+    struct frame_note *note;
+
+    *kept = NULL;
+    if (!segment->old && frame->gsn != 0) {
+        struct gsn_mark *mark = list_push(&segment->marks, sizeof *mark);
+
+        if (mark == NULL)
+            return fail_nomem(reading);
+        mark->gsn = frame->gsn;
+        mark->end = frame_end(reading, frame, offset);
+    }
+    if (!wants_note(frame))
+        return ARMDB_OK;
+    note = list_push(&segment->notes, sizeof *note);
+    if (note == NULL)
+        return fail_nomem(reading);
+    note->kind = frame->kind;
+    note->doubt = frame->doubt;
+    note->outcome = frame->outcome;
+    note->damaged = damaged;
+    note->offset = offset;
+    note->end = frame_end(reading, frame, offset);
+    note->gsn = frame->gsn;
+    note->txid_edit = frame->txid_edit;
+    note->txid_count = frame->txid_count;
+    note->arg_a = frame->arg_a;
+    note->arg_b = frame->arg_b;
+    note->check = frame->check;
+    *kept = note;
+    return note_runs(reading, frame, note);
+}
+
+/* ---- Delivering --------------------------------------------------------------- */
+
+static bool is_void(const struct reading *reading, uint64_t ordinal)
+{
+    size_t low = 0;
+    size_t high = reading->void_run_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (reading->void_runs[2 * middle + 1] < ordinal)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < reading->void_run_count && reading->void_runs[2 * low] <= ordinal;
+}
+
+static enum armdb_rc deliver_record(void *arg, const struct frame *frame,
+                                    const struct record *record, uint64_t offset)
+{
+    struct reading *reading = arg;
+    const struct recover_sink *sink = reading->recovery->sink;
+    uint64_t gsn = frame->kind == FRAME_MOVED ? record->gsn : reading->gsn;
+
+    if (reading->void_run_count > 0 && (record->flags & RECORD_HAS_ORDINAL) != 0 &&
+        is_void(reading, record->ordinal))
+        return ARMDB_OK;
+    return sink->record(sink->arg, reading->segment->listed.number, offset, record, gsn,
+                        record->ordinal);
+}
+
+/* Whose GSN and void runs a chunk's or closing frame's records have. */
+static void take_closed(struct reading *reading, const struct closed *closed)
+{
+    reading->gsn = closed->gsn;
+    reading->void_runs = closed->void_runs;
+    reading->void_run_count = closed->void_run_count;
+}
+
+/* Step 1, an old segment. */
+static enum armdb_rc survey_old(struct reading *reading, const struct frame *frame,
+                                uint64_t offset, const struct frame_note *note)
+{
+    const struct recovery *recovery = reading->recovery;
+    struct segment_state *segment = reading->segment;
+    const struct closed *closed;
+
+    reading->gsn = frame->gsn;
+    reading->void_runs = note == NULL ? NULL : note->void_runs;
+    reading->void_run_count = note == NULL ? 0 : note->void_run_count;
+    if (segment->deferred || frame->record_count == 0)
+        return ARMDB_DONE;
+    if (frame->kind != FRAME_CHUNK)
+        return frame->gsn != 0 && recovery_is_out(recovery, frame->gsn, frame->doubt)
+                   ? ARMDB_DONE
+                   : ARMDB_OK;
+    closed = recovery_find_closed(recovery, frame->txid_edit, frame->txid_count);
+    if (closed == NULL) {
+        segment->deferred = true;
+        segment->deferred_at = offset;
+        return ARMDB_DONE;
+    }
+    take_closed(reading, closed);
+    return closed->out ? ARMDB_DONE : ARMDB_OK;
+}
+
+static enum armdb_rc survey_frame(void *arg, const struct frame *frame, uint64_t offset)
+{
+    struct reading *reading = arg;
+    const struct frame_note *note;
+    enum armdb_rc rc = note_frame(reading, frame, offset, false, &note);
+
+    if (rc != ARMDB_OK)
+        return rc;
+    return reading->segment->old ? survey_old(reading, frame, offset, note) : ARMDB_DONE;
+}
+
+static enum armdb_rc push_hole(const struct reading *reading, uint64_t from, uint64_t to,
+                               struct hole **out)
+{
+    struct hole *hole = list_push(&reading->segment->holes, sizeof *hole);
+
+    *out = hole;
+    if (hole == NULL)
+        return fail_nomem(reading);
+    hole->from = from;
+    hole->to = to;
+    hole->untrusted_from = from;
+    hole->untrusted_to = from;
+    return ARMDB_OK;
+}
+
+static enum armdb_rc survey_damaged(void *arg, const struct frame *frame, uint64_t offset)
+{
+    struct reading *reading = arg;
+    const struct frame_note *note;
+    struct hole *hole;
+    enum armdb_rc rc = note_frame(reading, frame, offset, true, &note);
+
+    if (rc != ARMDB_OK)
+        return rc;
+    rc = push_hole(reading, offset, frame_end(reading, frame, offset), &hole);
+    if (rc != ARMDB_OK)
+        return rc;
+    hole->gsn_own = frame->gsn;
+    return reading->segment->old ? survey_old(reading, frame, offset, note) : ARMDB_DONE;
+}
+
+static enum armdb_rc survey_stretch(void *arg, uint64_t from, uint64_t to)
+{
+    struct reading *reading = arg;
+    struct list *holes = &reading->segment->holes;
+    struct hole *hole = NULL;
+
+    if (holes->count > 0)
+        hole = (struct hole *)holes->items + (holes->count - 1);
+    if (hole == NULL || from >= hole->to) { /* else: the rest of a damaged frame */
+        enum armdb_rc rc = push_hole(reading, from, to, &hole);
+
+        if (rc != ARMDB_OK)
+            return rc;
+    }
+    hole->untrusted_from = from;
+    hole->untrusted_to = to;
+    return ARMDB_OK;
+}
+
+/* Step 2. */
+static enum armdb_rc deliver_frame(void *arg, const struct frame *frame, uint64_t offset)
+{
+    struct reading *reading = arg;
+    const struct recovery *recovery = reading->recovery;
+    const struct segment_state *segment = reading->segment;
+    const struct closed *closed;
+
+    reading->gsn = frame->gsn;
+    reading->void_run_count = 0;
+    if (frame->record_count == 0 ||
+        (!recovery->restart && segment->old && offset < segment->deferred_at))
+        return ARMDB_DONE;
+    if (frame->kind == FRAME_MOVED)
+        return ARMDB_OK;
+    if (!segment->old && frame->gsn > recovery->gsn)
+        return ARMDB_DONE;
+    if (frame->kind == FRAME_COMMIT)
+        return recovery_is_out(recovery, frame->gsn, frame->doubt) ? ARMDB_DONE
+                                                                   : ARMDB_OK;
+    closed = recovery_find_closed(recovery, frame->txid_edit, frame->txid_count);
+    if (closed == NULL || closed->out)
+        return ARMDB_DONE;
+    take_closed(reading, closed);
+    return ARMDB_OK;
+}
+
+static enum armdb_rc pass_stretch(void *arg, uint64_t from, uint64_t to)
+{
+    (void)arg;
+    (void)from;
+    (void)to;
+    return ARMDB_OK;
+}
+
+/* ---- Reading a file ----------------------------------------------------------- */
+
+/* R2: what may not have reached the device is sent there, and read from there. A
+ * file system that is read-only has nothing to send. */
+static enum armdb_rc settle_file(const struct reading *reading, struct adb_file *file)
+{
+    struct armdb_error failed = {.rc = ARMDB_OK};
+    enum armdb_rc rc = adb_file_sync(file, reading->segment->name, &failed);
+
+    if (rc != ARMDB_OK && reading->recovery->read_only &&
+        (failed.sys_errno == EINVAL || failed.sys_errno == EROFS))
+        rc = ARMDB_OK;
+    if (rc != ARMDB_OK) {
+        if (reading->err != NULL)
+            *reading->err = failed;
+        return rc;
+    }
+    file->io->ops->file_drop_cache(file);
+    return ARMDB_OK;
+}
+
+static enum armdb_rc open_segment(const struct reading *reading, struct adb_file **file)
+{
+    const struct recovery *recovery = reading->recovery;
+    const struct segment_state *segment = reading->segment;
+
+    return recovery->dir->io->ops->file_open(recovery->dir, segment->name, 0, file,
+                                             reading->err);
+}
+
+/* A sealed segment must reach its length: what lacks is a hole. */
+static enum armdb_rc check_length(const struct reading *reading)
+{
+    struct segment_state *segment = reading->segment;
+    const struct scan_result *scan = &segment->scan;
+    struct hole *hole;
+    enum armdb_rc rc;
+
+    if (!segment->listed.sealed || scan->tail >= segment->listed.length ||
+        (scan->clean && align_to_frame(scan->tail) >= segment->listed.length))
+        return ARMDB_OK;
+    rc = push_hole(reading, scan->tail, segment->listed.length, &hole);
+    if (rc != ARMDB_OK)
+        return rc;
+    hole->untrusted_to = hole->to;
+    return ARMDB_OK;
+}
+
+enum armdb_rc recovery_survey(struct recovery *recovery, struct segment_state *segment,
+                              struct armdb_error *err)
+{
+    struct reading reading = {.recovery = recovery, .segment = segment, .err = err};
+    const struct scan_visitor visitor = {.arg = &reading,
+                                         .frame = survey_frame,
+                                         .record = deliver_record,
+                                         .damaged = survey_damaged,
+                                         .stretch = survey_stretch};
+    struct adb_file *file = NULL;
+    enum armdb_rc rc;
+
+    rc = open_segment(&reading, &file);
+    if (rc != ARMDB_OK)
+        goto out;
+    if (!segment->old) {
+        rc = settle_file(&reading, file);
+        if (rc != ARMDB_OK)
+            goto out;
+    }
+    rc = file->io->ops->file_size(file, &segment->file_bytes, err);
+    if (rc != ARMDB_OK)
+        goto out;
+    reading.limit = segment->file_bytes;
+    if (segment->listed.sealed && segment->listed.length < reading.limit)
+        reading.limit = segment->listed.length;
+    rc = scan_segment(file, segment->name, &segment->header, reading.limit, &visitor,
+                      &segment->scan, err);
+    if (rc == ARMDB_OK)
+        rc = check_length(&reading);
+out:
+    if (file != NULL)
+        file->io->ops->file_close(file);
+    return rc;
+}
+
+enum armdb_rc recovery_deliver(struct recovery *recovery, struct segment_state *segment,
+                               struct armdb_error *err)
+{
+    struct reading reading = {.recovery = recovery, .segment = segment, .err = err};
+    const struct scan_visitor visitor = {.arg = &reading,
+                                         .frame = deliver_frame,
+                                         .record = deliver_record,
+                                         .damaged = deliver_frame,
+                                         .stretch = pass_stretch};
+    struct scan_result result;
+    struct adb_file *file = NULL;
+    enum armdb_rc rc;
+
+    if (!segment->keep || (segment->old && !segment->deferred && !recovery->restart))
+        return ARMDB_OK;
+    rc = open_segment(&reading, &file);
+    if (rc == ARMDB_OK)
+        rc = scan_segment(file, segment->name, &segment->header, segment->count_end,
+                          &visitor, &result, err);
+    if (file != NULL)
+        file->io->ops->file_close(file);
+    return rc;
+}
