@@ -114,13 +114,16 @@ static bool self_test(const struct job *job)
     with.settings.extension = NULL;
     with.settings.transactions = true;
     with.keep_going = 1;
-    run_job(&with, &totals);
-    printf("%s - native against native: %lld statements (%lld failed alike), %lld rows, "
-           "%d differences\n",
-           totals.failed > 0 ? "not ok" : "ok", (long long)totals.statements,
-           (long long)totals.errors, (long long)totals.rows, totals.failed);
-    if (totals.failed > 0)
-        return false;
+    for (plant = 1; plant <= 2; plant++) {
+        with.settings.connections = plant;
+        run_job(&with, &totals);
+        printf("%s - native against native, %d connections: %lld statements (%lld failed "
+               "alike), %lld rows, %d differences\n",
+               totals.failed > 0 ? "not ok" : "ok", plant, (long long)totals.statements,
+               (long long)totals.errors, (long long)totals.rows, totals.failed);
+        if (totals.failed > 0)
+            return false;
+    }
     with.quiet = true;
     for (plant = 0; plant < plant_count(); plant++) {
         with.settings.plant = plant;
