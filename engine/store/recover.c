@@ -1,13 +1,27 @@
-/* recover.c - recovery's course: what is listed, two steps over shards, R7.
+/* recover.c - opening a folder: from its files to what counts in them.
  *
- * R1 reads the manifest and the header of every segment it lists: one that is missing
- * or foreign fails the open. Files of this store that no manifest lists (a creation or
- * a removal that was killed) are taken away. Then every segment is surveyed, shards in
- * parallel (recover_scan.c), what counts is decided (recover_gsn.c), the rest is
- * delivered, and R7 replaces the manifest: open segments sealed at the end of what
- * counts, those without anything that counts removed, Wm = G. Before that replacement
- * nothing on disk has changed that a second recovery would miss; after it nothing is
- * left to do but to cut and remove files, which the next opening does as well. */
+ *   R1  the manifest; every listed segment's header; leftovers removed
+ *       |
+ *   survey: every segment is read once, shards in parallel (recover_scan.c).
+ *       Segments at or below Wm deliver their records at once, the others leave
+ *       notes of what they hold.
+ *       |
+ *   decide: ends of shards, G, verdicts, what is kept (recover_gsn.c and
+ *       recover_verdict.c); one thread, in memory.
+ *       |
+ *   deliver: what the survey could not, shards in parallel; everything, when it
+ *       delivered a transaction that turned out to be aborted.
+ *       |
+ *   R7  one replacement of the manifest: every segment sealed where it stops
+ *       counting, Wm = G. Then files that it no longer lists are removed and files
+ *       longer than their segment cut.
+ *
+ * The replacement in R7 is the only step that decides anything, and it is atomic. A
+ * process killed before it leaves a folder that recovers to the same; killed after
+ * it, a folder whose segments all lie at or below Wm, in which nothing is left to
+ * decide: at most files to be removed or cut, and those hold nothing that counts. So
+ * recovery may be killed any number of times. A read-only store gets the same
+ * manifest in memory and leaves the folder as it is. */
 #include "engine/store/recover.h"
 
 #include <stdatomic.h>
@@ -19,253 +33,444 @@
 #include "engine/base/thread.h"
 #include "engine/store/recover_internal.h"
 
-static enum armdb_rc fail_nomem(struct armdb_error *err)
+enum { THREADS_MAX = 64 };
+
+void *list_push(struct list *list, size_t size)
+{
+    unsigned char *item;
+
+    if (list->count == list->room) {
+        size_t room = list->room == 0 ? 8 : 2 * list->room;
+        void *items = adb_realloc(ADB_MEM_LOG, list->items, room * size);
+
+        if (items == NULL)
+            return NULL;
+        list->items = items;
+        list->room = room;
+    }
+    item = (unsigned char *)list->items + list->count * size;
+    memset(item, 0, size);
+    list->count++;
+    return item;
+}
+
+void list_sort(struct list *list, size_t size, int (*compare)(const void *, const void *))
+{
+    if (list->count > 1)
+        qsort(list->items, list->count, size, compare);
+}
+
+enum armdb_rc recovery_fail_nomem(struct armdb_error *err)
 {
     return ADB_FAIL(ARMDB_NOMEM, err, "no memory to recover the store");
 }
 
-/* ---- R1: what is listed -------------------------------------------------------- */
+/* ---- R1: segments --------------------------------------------------------------- */
 
-static enum armdb_rc read_header(const struct recovery *recovery, const char *name,
-                                 struct segment_header *header, struct armdb_error *err)
+static enum armdb_rc check_identity(const struct recovery *recovery,
+                                    const struct segment_state *segment,
+                                    struct armdb_error *err)
 {
-    struct adb_dir *dir = recovery->dir;
-    struct adb_file *file = NULL;
-    unsigned char *page = NULL;
-    enum armdb_rc rc = dir->io->ops->file_open(dir, name, 0, &file, err);
+    const struct segment_header *header = &segment->header;
+    const struct manifest_segment *listed = &segment->listed;
 
-    if (rc != ARMDB_OK)
-        return rc;
-    page = adb_alloc_aligned(ADB_MEM_LOG, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
-    if (page == NULL)
-        rc = fail_nomem(err);
-    else
-        rc = adb_file_read(file, name, page, SEGMENT_HEADER_BYTES, 0, err);
-    if (rc == ARMDB_OK)
-        rc = segment_header_decode(page, name, header, err);
-    adb_free_aligned(ADB_MEM_LOG, page);
-    dir->io->ops->file_close(file);
-    return rc;
+    if (memcmp(header->store_uuid, recovery->sb->uuid, sizeof header->store_uuid) != 0)
+        return ADB_FAIL(ARMDB_CORRUPT, err,
+                        "segment %s belongs to another store: put the right file back",
+                        segment->name);
+    if (memcmp(header->identity, listed->identity, sizeof header->identity) != 0 ||
+        header->number != listed->number || header->shard != listed->shard ||
+        header->kind != listed->kind)
+        return ADB_FAIL(ARMDB_CORRUPT, err,
+                        "segment %s is not the file that the manifest lists (identity, "
+                        "number, shard or kind differ): put the right file back",
+                        segment->name);
+    if (listed->shard >= recovery->sb->shards)
+        return ADB_FAIL(
+            ARMDB_CORRUPT, err,
+            "segment %s is of shard %u, and the store has %u: the manifest is "
+            "damaged, restore the store from a backup",
+            segment->name, listed->shard, recovery->sb->shards);
+    return ARMDB_OK;
 }
 
-static enum armdb_rc load_segment(const struct recovery *recovery,
+static enum armdb_rc read_header(struct adb_dir *dir, const char *name,
+                                 struct segment_header *header, struct armdb_error *err)
+{
+    unsigned char page[SEGMENT_HEADER_BYTES];
+    struct adb_file *file = NULL;
+    enum armdb_rc rc;
+
+    rc = dir->io->ops->file_open(dir, name, 0, &file, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    rc = adb_file_read(file, name, page, sizeof page, 0, err);
+    dir->io->ops->file_close(file);
+    return rc == ARMDB_OK ? segment_header_decode(page, name, header, err) : rc;
+}
+
+static enum armdb_rc load_segment(struct recovery *recovery,
                                   const struct manifest_segment *listed,
                                   struct segment_state *segment, struct armdb_error *err)
 {
     enum armdb_rc rc;
 
     segment->listed = *listed;
-    segment_name(listed->number, segment->name);
     segment->old =
-        listed->sealed && listed->gsn_high <= recovery->out->manifest.watermark;
-    rc = read_header(recovery, segment->name, &segment->header, err);
+        listed->kind == SEGMENT_OUTPUT ||
+        (listed->sealed && listed->gsn_high <= recovery->out->manifest.watermark);
+    segment_name(listed->number, segment->name);
+    rc = read_header(recovery->dir, segment->name, &segment->header, err);
     if (rc == ARMDB_NOT_FOUND)
-        return ADB_FAIL(ARMDB_CORRUPT, err,
-                        "segment %s is missing although the manifest lists it: restore it "
-                        "from a backup",
-                        segment->name);
-    if (rc != ARMDB_OK)
-        return rc;
-    if (memcmp(segment->header.store_uuid, recovery->sb->uuid, 16) != 0 ||
-        memcmp(segment->header.identity, listed->identity, 16) != 0 ||
-        segment->header.number != listed->number ||
-        segment->header.shard != listed->shard || segment->header.kind != listed->kind)
-        return ADB_FAIL(ARMDB_CORRUPT, err,
-                        "segment %s is not the one that the manifest lists: put the "
-                        "store's own file back",
-                        segment->name);
-    if (listed->shard >= recovery->sb->shards)
-        return ADB_FAIL(ARMDB_CORRUPT, err,
-                        "segment %s belongs to shard %u, but the store has %u shards",
-                        segment->name, listed->shard, recovery->sb->shards);
-    return ARMDB_OK;
+        return ADB_FAIL(
+            ARMDB_CORRUPT, err,
+            "segment %s is listed in the manifest and missing: put the file back "
+            "or restore the store from a backup",
+            segment->name);
+    return rc == ARMDB_OK ? check_identity(recovery, segment, err) : rc;
 }
 
 static enum armdb_rc load_segments(struct recovery *recovery, struct armdb_error *err)
 {
     const struct manifest *manifest = &recovery->out->manifest;
+    uint32_t shards = recovery->sb->shards;
+    enum armdb_rc rc = ARMDB_OK;
 
-    recovery->segments = adb_alloc_zero(
-        ADB_MEM_LOG, manifest->segment_count * sizeof *recovery->segments);
-    recovery->shards =
-        adb_alloc_zero(ADB_MEM_LOG, recovery->sb->shards * sizeof *recovery->shards);
+    recovery->segments =
+        adb_alloc_zero(ADB_MEM_LOG, manifest->segment_count * sizeof *recovery->segments);
+    recovery->shards = adb_alloc_zero(ADB_MEM_LOG, shards * sizeof *recovery->shards);
     if (recovery->segments == NULL || recovery->shards == NULL)
-        return fail_nomem(err);
-    for (size_t i = 0; i < manifest->segment_count; i++) {
-        enum armdb_rc rc = load_segment(recovery, &manifest->segments[i],
-                                        &recovery->segments[i], err);
-
-        if (rc != ARMDB_OK)
-            return rc;
-        recovery->segment_count++;
+        return recovery_fail_nomem(err);
+    recovery->segment_count = manifest->segment_count;
+    for (size_t i = 0; rc == ARMDB_OK && i < manifest->segment_count; i++) {
+        rc = load_segment(recovery, &manifest->segments[i], &recovery->segments[i], err);
+        if (rc == ARMDB_OK)
+            recovery->shards[manifest->segments[i].shard].count++;
     }
-    for (size_t i = 0; i < recovery->segment_count; i++) {
-        struct segment_state *segment = &recovery->segments[i];
-        struct shard_state *shard = &recovery->shards[segment->listed.shard];
-        struct segment_state **grown =
-            adb_realloc(ADB_MEM_LOG, shard->segments, (shard->count + 1) * sizeof *grown);
+    for (uint32_t s = 0; rc == ARMDB_OK && s < shards; s++) {
+        struct shard_state *shard = &recovery->shards[s];
 
-        if (grown == NULL)
-            return fail_nomem(err);
-        shard->segments = grown;
-        shard->segments[shard->count++] = segment; /* the manifest has rising numbers */
+        shard->segments = adb_alloc(ADB_MEM_LOG, shard->count * sizeof *shard->segments);
+        if (shard->segments == NULL)
+            return recovery_fail_nomem(err);
+        shard->count = 0;
+        for (size_t i = 0; i < recovery->segment_count; i++) {
+            if (recovery->segments[i].listed.shard == s)
+                shard->segments[shard->count++] = &recovery->segments[i];
+        }
     }
-    return ARMDB_OK;
-}
-
-/* ---- Files that nobody lists ---------------------------------------------------- */
-
-struct stray {
-    char name[SEGMENT_NAME_MAX];
-};
-
-struct stray_search {
-    struct recovery *recovery;
-    struct list strays; /* struct stray */
-    bool out_of_memory;
-};
-
-static bool note_stray(void *arg, const char *name)
-{
-    struct stray_search *search = arg;
-    struct manifest *manifest = &search->recovery->out->manifest;
-    uint64_t number;
-    struct stray *stray;
-
-    if (segment_name_parse(name, &number)) {
-        if (manifest_find(manifest, number) != NULL)
-            return true;
-        if (number >= manifest->next_segment && number < UINT64_MAX)
-            manifest->next_segment = number + 1; /* numbers are never used twice */
-    } else if (strcmp(name, MANIFEST_NAME ".tmp") != 0 &&
-               strcmp(name, SUPERBLOCK_NAME ".tmp") != 0) {
-        return true;
-    }
-    stray = list_push(&search->strays, sizeof *stray);
-    if (stray == NULL) {
-        search->out_of_memory = true;
-        return false;
-    }
-    (void)snprintf(stray->name, sizeof stray->name, "%.31s", name);
-    return true;
-}
-
-/* A segment whose header names another store is not ours to remove. */
-static bool is_ours(const struct recovery *recovery, const char *name)
-{
-    struct segment_header header;
-    struct armdb_error ignored;
-    uint64_t number;
-
-    if (!segment_name_parse(name, &number))
-        return true;
-    return read_header(recovery, name, &header, &ignored) != ARMDB_OK ||
-           memcmp(header.store_uuid, recovery->sb->uuid, 16) == 0;
-}
-
-static enum armdb_rc remove_strays(struct recovery *recovery, struct armdb_error *err)
-{
-    struct adb_dir *dir = recovery->dir;
-    struct stray_search search = {recovery, {NULL, 0, 0}, false};
-    enum armdb_rc rc = dir->io->ops->dir_list(dir, note_stray, &search, err);
-    const struct stray *strays = search.strays.items;
-
-    if (rc == ARMDB_OK && search.out_of_memory)
-        rc = fail_nomem(err);
-    for (size_t i = 0; rc == ARMDB_OK && i < search.strays.count; i++) {
-        if (!recovery->read_only && is_ours(recovery, strays[i].name))
-            rc = dir->io->ops->dir_unlink(dir, strays[i].name, err);
-        if (rc == ARMDB_NOT_FOUND)
-            rc = ARMDB_OK;
-    }
-    adb_free(ADB_MEM_LOG, search.strays.items);
     return rc;
 }
 
-/* ---- Shards in parallel --------------------------------------------------------- */
+/* ---- R1: leftovers --------------------------------------------------------------- */
 
-typedef enum armdb_rc (*segment_step)(struct recovery *recovery,
-                                      struct segment_state *segment,
-                                      struct armdb_error *err);
+/* Files of ours in the folder that the manifest does not list. */
+struct leftovers {
+    struct manifest *manifest;
+    struct list names;       /* char[SEGMENT_NAME_MAX] */
+    uint64_t number_highest; /* of all segment files there are */
+    bool nomem;
+};
 
-struct crew {
+/* A temporary file that an interrupted replacement of ours left. */
+static bool is_temporary(const char *name)
+{
+    static const char suffix[] = ".tmp";
+    char base[SEGMENT_NAME_MAX];
+    size_t len = strlen(name);
+    uint64_t number;
+
+    if (len < sizeof suffix || len - (sizeof suffix - 1) >= sizeof base ||
+        strcmp(name + len - (sizeof suffix - 1), suffix) != 0)
+        return false;
+    memcpy(base, name, len - (sizeof suffix - 1));
+    base[len - (sizeof suffix - 1)] = '\0';
+    return strcmp(base, MANIFEST_NAME) == 0 || strcmp(base, SUPERBLOCK_NAME) == 0 ||
+           segment_name_parse(base, &number);
+}
+
+static bool visit_name(void *arg, const char *name)
+{
+    struct leftovers *leftovers = arg;
+    uint64_t number;
+    char *kept;
+
+    if (segment_name_parse(name, &number)) {
+        if (number > leftovers->number_highest)
+            leftovers->number_highest = number;
+        if (manifest_find(leftovers->manifest, number) != NULL)
+            return true;
+    } else if (!is_temporary(name)) {
+        return true;
+    }
+    kept = list_push(&leftovers->names, SEGMENT_NAME_MAX);
+    leftovers->nomem = kept == NULL;
+    if (kept != NULL)
+        (void)snprintf(kept, SEGMENT_NAME_MAX, "%s", name);
+    return kept != NULL;
+}
+
+/* Removes the file unless its header says that it is another store's, or of a kind
+ * that this version cannot judge. */
+static enum armdb_rc remove_leftover(const struct recovery *recovery, const char *name,
+                                     struct armdb_error *err)
+{
+    struct segment_header header;
+    struct armdb_error failed = {.rc = ARMDB_OK};
+    uint64_t number;
+    enum armdb_rc rc = ARMDB_OK;
+
+    if (segment_name_parse(name, &number)) {
+        rc = read_header(recovery->dir, name, &header, &failed);
+        if (rc == ARMDB_VERSION || rc == ARMDB_CANTOPEN ||
+            (rc == ARMDB_OK && memcmp(header.store_uuid, recovery->sb->uuid,
+                                      sizeof header.store_uuid) != 0))
+            return ARMDB_OK;
+        if (rc != ARMDB_OK && rc != ARMDB_CORRUPT && rc != ARMDB_NOT_FOUND) {
+            if (err != NULL)
+                *err = failed;
+            return rc;
+        }
+    }
+    rc = recovery->dir->io->ops->dir_unlink(recovery->dir, name, err);
+    return rc == ARMDB_NOT_FOUND ? ARMDB_OK : rc;
+}
+
+static enum armdb_rc remove_leftovers(struct recovery *recovery, struct armdb_error *err)
+{
+    struct manifest *manifest = &recovery->out->manifest;
+    struct leftovers leftovers = {.manifest = manifest};
+    enum armdb_rc rc;
+
+    rc = recovery->dir->io->ops->dir_list(recovery->dir, visit_name, &leftovers, err);
+    if (rc == ARMDB_OK && leftovers.nomem)
+        rc = recovery_fail_nomem(err);
+    for (size_t i = 0;
+         rc == ARMDB_OK && !recovery->read_only && i < leftovers.names.count; i++)
+        rc = remove_leftover(
+            recovery, (const char *)leftovers.names.items + i * SEGMENT_NAME_MAX, err);
+    /* A foreign file may keep its name: ours get higher numbers. */
+    if (leftovers.number_highest >= manifest->next_segment &&
+        leftovers.number_highest != UINT64_MAX)
+        manifest->next_segment = leftovers.number_highest + 1;
+    adb_free(ADB_MEM_LOG, leftovers.names.items);
+    return rc;
+}
+
+/* ---- Threads --------------------------------------------------------------------- */
+
+/* One pass over all segments, shards handed out one by one. */
+struct pass {
     struct recovery *recovery;
-    segment_step step;
-    _Atomic uint32_t next_shard; /* relaxed: only handed out */
-    _Atomic bool failed;         /* relaxed: a hint to stop early */
+    enum armdb_rc (*step)(struct recovery *recovery, struct segment_state *segment,
+                          struct armdb_error *err);
+    /* Relaxed: who gets which shard, and that somebody failed; results are read after
+     * the threads were joined. */
+    _Atomic uint32_t next_shard;
+    _Atomic bool failed;
 };
 
 struct worker {
-    struct crew *crew;
+    struct pass *pass;
     struct adb_thread thread;
-    enum armdb_rc rc; /* read after the join */
+    enum armdb_rc rc;
     struct armdb_error err;
 };
 
-static void work(void *arg)
+static void run_worker(void *arg)
 {
     struct worker *worker = arg;
-    struct crew *crew = worker->crew;
-    struct recovery *recovery = crew->recovery;
+    struct pass *pass = worker->pass;
 
     for (;;) {
-        uint32_t s = atomic_fetch_add_explicit(&crew->next_shard, 1, memory_order_relaxed);
+        uint32_t s =
+            atomic_fetch_add_explicit(&pass->next_shard, 1, memory_order_relaxed);
         const struct shard_state *shard;
 
-        if (s >= recovery->sb->shards)
+        if (s >= pass->recovery->sb->shards)
             return;
-        shard = &recovery->shards[s];
+        shard = &pass->recovery->shards[s];
         for (size_t i = 0; i < shard->count; i++) {
-            if (atomic_load_explicit(&crew->failed, memory_order_relaxed))
+            if (atomic_load_explicit(&pass->failed, memory_order_relaxed))
                 return;
-            worker->rc = crew->step(recovery, shard->segments[i], &worker->err);
+            worker->rc = pass->step(pass->recovery, shard->segments[i], &worker->err);
             if (worker->rc != ARMDB_OK) {
-                atomic_store_explicit(&crew->failed, true, memory_order_relaxed);
+                atomic_store_explicit(&pass->failed, true, memory_order_relaxed);
                 return;
             }
         }
     }
 }
 
-/* Runs the step over all segments; the caller's thread works too. */
-static enum armdb_rc run_step(struct recovery *recovery, unsigned threads,
-                              segment_step step, struct armdb_error *err)
+/* The caller's thread works too; where the system gives fewer threads, fewer run. */
+static enum armdb_rc run_pass(struct recovery *recovery, unsigned threads,
+                              enum armdb_rc (*step)(struct recovery *recovery,
+                                                    struct segment_state *segment,
+                                                    struct armdb_error *err),
+                              struct armdb_error *err)
 {
-    enum armdb_rc rc = ARMDB_OK;
-    struct crew crew = {.recovery = recovery, .step = step};
-    unsigned count = threads < recovery->sb->shards ? threads : recovery->sb->shards;
+    struct pass pass = {.recovery = recovery, .step = step};
     struct worker *workers;
+    enum armdb_rc rc = ARMDB_OK;
+    unsigned count = threads < recovery->sb->shards ? threads : recovery->sb->shards;
 
     if (count == 0)
         count = 1;
+    if (count > THREADS_MAX)
+        count = THREADS_MAX;
     workers = adb_alloc_zero(ADB_MEM_LOG, count * sizeof *workers);
     if (workers == NULL)
-        return fail_nomem(err);
-    atomic_init(&crew.next_shard, 0);
-    atomic_init(&crew.failed, false);
+        return recovery_fail_nomem(err);
     for (unsigned i = 0; i < count; i++)
-        workers[i].crew = &crew;
+        workers[i].pass = &pass;
     for (unsigned i = 1; i < count; i++) {
-        /* Without a thread its shards are taken by the others. */
-        if (adb_thread_start(&workers[i].thread, work, &workers[i]) != ARMDB_OK)
+        if (adb_thread_start(&workers[i].thread, run_worker, &workers[i]) != ARMDB_OK)
             break;
     }
-    work(&workers[0]);
+    run_worker(&workers[0]);
     for (unsigned i = 1; i < count; i++)
         adb_thread_join(&workers[i].thread);
     for (unsigned i = 0; rc == ARMDB_OK && i < count; i++) {
         rc = workers[i].rc;
-        if (rc != ARMDB_OK && err != NULL) {
+        if (rc != ARMDB_OK && err != NULL)
             *err = workers[i].err;
-            if (err->rc != rc) /* a sink that gave no text */
-                (void)ADB_FAIL(rc, err, "recovery failed: %s", adb_rc_name(rc));
-        }
     }
     adb_free(ADB_MEM_LOG, workers);
     return rc;
 }
 
-/* ---- R7 and what comes with it --------------------------------------------------- */
+/* ---- R7 -------------------------------------------------------------------------- */
+
+static bool same_segment(const struct manifest_segment *a,
+                         const struct manifest_segment *b)
+{
+    return a->sealed == b->sealed && a->length == b->length && a->gsn_low == b->gsn_low &&
+           a->gsn_high == b->gsn_high;
+}
+
+/* True when a listed log segment may hold a frame of this GSN. */
+static bool may_hold(const struct manifest *manifest, uint64_t gsn)
+{
+    for (size_t i = 0; i < manifest->segment_count; i++) {
+        const struct manifest_segment *segment = &manifest->segments[i];
+
+        if (segment->kind == SEGMENT_LOG && gsn >= segment->gsn_low &&
+            gsn <= segment->gsn_high)
+            return true;
+    }
+    return false;
+}
+
+/* Puts down in the manifest what is out by the log: the next recovery knows it before
+ * it delivers. */
+static enum armdb_rc keep_aborts(struct recovery *recovery, bool *changed,
+                                 struct armdb_error *err)
+{
+    struct manifest *manifest = &recovery->out->manifest;
+    const uint64_t *aborts = recovery->aborts.items;
+    struct manifest_verdict *verdicts;
+
+    if (recovery->aborts.count == 0)
+        return ARMDB_OK;
+    verdicts = adb_realloc(ADB_MEM_LOG, manifest->verdicts,
+                           (manifest->verdict_count + recovery->aborts.count) *
+                               sizeof *verdicts);
+    if (verdicts == NULL)
+        return recovery_fail_nomem(err);
+    manifest->verdicts = verdicts;
+    for (size_t i = 0; i < recovery->aborts.count; i++) {
+        if (!may_hold(manifest, aborts[i]))
+            continue;
+        verdicts[manifest->verdict_count].gsn = aborts[i];
+        verdicts[manifest->verdict_count].outcome = FRAME_OUTCOME_ABORT;
+        manifest->verdict_count++;
+        *changed = true;
+    }
+    return ARMDB_OK;
+}
+
+/* The manifest as it has to be; *changed when it differs from the one on disk. */
+static enum armdb_rc change_manifest(struct recovery *recovery, bool *changed,
+                                     struct armdb_error *err)
+{
+    struct manifest *manifest = &recovery->out->manifest;
+
+    *changed = manifest->watermark != recovery->gsn;
+    manifest->watermark = recovery->gsn;
+    for (size_t i = 0; i < recovery->segment_count; i++) {
+        const struct segment_state *segment = &recovery->segments[i];
+        struct manifest_segment sealed = segment->listed;
+
+        sealed.sealed = true;
+        sealed.length = segment->count_end;
+        sealed.gsn_low = segment->gsn_low;
+        sealed.gsn_high = segment->gsn_high;
+        if (segment->keep && same_segment(&sealed, &segment->listed))
+            continue;
+        *changed = true;
+        if (segment->keep)
+            *manifest_find(manifest, sealed.number) = sealed;
+        else
+            manifest_remove(manifest, sealed.number);
+    }
+    return keep_aborts(recovery, changed, err);
+}
+
+/* After the replacement: files that count no more, and tails of files that do. A
+ * segment that was sealed keeps its file as it is: a backup may share it. */
+static enum armdb_rc tidy_file(const struct recovery *recovery,
+                               const struct segment_state *segment,
+                               struct armdb_error *err)
+{
+    const struct adb_io_ops *ops = recovery->dir->io->ops;
+    struct adb_file *file = NULL;
+    enum armdb_rc rc;
+
+    if (segment->old)
+        return ARMDB_OK;
+    if (!segment->keep) {
+        rc = ops->dir_unlink(recovery->dir, segment->name, err);
+        return rc == ARMDB_NOT_FOUND ? ARMDB_OK : rc;
+    }
+    if (segment->listed.sealed || segment->file_bytes <= segment->count_end)
+        return ARMDB_OK;
+    rc = ops->file_open(recovery->dir, segment->name, ADB_OPEN_WRITE, &file, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    rc = ops->file_truncate(file, segment->count_end, err);
+    ops->file_close(file);
+    return rc;
+}
+
+static enum armdb_rc replace_manifest(struct recovery *recovery, struct armdb_error *err)
+{
+    bool changed;
+    enum armdb_rc rc = change_manifest(recovery, &changed, err);
+
+    if (rc != ARMDB_OK || recovery->read_only || !changed)
+        return rc;
+    rc = manifest_write(recovery->dir, recovery->sb->uuid, &recovery->out->manifest, err);
+    for (size_t i = 0; rc == ARMDB_OK && i < recovery->segment_count; i++)
+        rc = tidy_file(recovery, &recovery->segments[i], err);
+    return rc;
+}
+
+/* ---- What the caller is told ------------------------------------------------------ */
+
+static void count_cut(struct recovery *recovery)
+{
+    for (size_t i = 0; i < recovery->segment_count; i++) {
+        const struct segment_state *segment = &recovery->segments[i];
+        uint64_t from =
+            segment->keep ? segment->count_end : (uint64_t)SEGMENT_FIRST_FRAME;
+        uint64_t to = segment->scan.clean ? segment->scan.tail : segment->file_bytes;
+
+        if (segment->old || from >= to)
+            continue;
+        recovery->out->cut = true;
+        recovery->out->cut_bytes += to - from;
+    }
+}
 
 static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error *err)
 {
@@ -275,22 +480,20 @@ static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error
         const struct segment_state *segment = &recovery->segments[i];
         const struct hole *holes = segment->holes.items;
 
-        for (size_t h = 0; h < segment->holes.count; h++) {
+        for (size_t h = 0; segment->keep && h < segment->holes.count; h++) {
             struct recover_damage *item;
 
-            if (!holes[h].damage || holes[h].untrusted_to <= holes[h].untrusted_from)
+            if (!holes[h].damage || holes[h].untrusted_from == holes[h].untrusted_to)
                 continue;
             item = list_push(&damage, sizeof *item);
             if (item == NULL) {
                 adb_free(ADB_MEM_LOG, damage.items);
-                return fail_nomem(err);
+                return recovery_fail_nomem(err);
             }
             item->segment_number = segment->listed.number;
             item->from = holes[h].untrusted_from;
             item->to = holes[h].untrusted_to;
-            item->gsn_high = holes[h].gsn_own != 0  ? holes[h].gsn_own
-                             : segment->old         ? segment->listed.gsn_high
-                                                    : recovery->gsn;
+            item->gsn_high = segment->gsn_high;
         }
     }
     recovery->out->damage = damage.items;
@@ -298,126 +501,53 @@ static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error
     return ARMDB_OK;
 }
 
-/* Puts the outcome of one segment into the manifest; true when that changed it. */
-static bool settle_segment(struct recovery *recovery, const struct segment_state *segment)
-{
-    struct recovered *out = recovery->out;
-    struct manifest_segment *listed = manifest_find(&out->manifest, segment->listed.number);
-    uint64_t end = segment->keep ? segment->count_end : SEGMENT_FIRST_FRAME;
-    uint64_t tail = segment->scan.tail;
-
-    if (segment->old)
-        return false;
-    if (!segment->scan.clean && tail < segment->file_bytes)
-        tail = segment->file_bytes;
-    if (!segment->listed.sealed && tail > end && (!segment->scan.clean || tail != end)) {
-        out->cut = true;
-        out->cut_bytes += tail - end;
-    }
-    if (!segment->keep) {
-        manifest_remove(&out->manifest, segment->listed.number);
-        return true;
-    }
-    if (listed->sealed && listed->length == segment->count_end &&
-        listed->gsn_low == segment->gsn_low && listed->gsn_high == segment->gsn_high)
-        return false;
-    listed->sealed = true;
-    listed->length = segment->count_end;
-    listed->gsn_low = segment->gsn_low;
-    listed->gsn_high = segment->gsn_high;
-    return true;
-}
-
-/* After the manifest is durable: files end where it says, dropped ones go. A failure
- * does no harm: lengths are the manifest's, and strays go at the next opening. */
-static void trim_files(struct recovery *recovery)
-{
-    struct adb_dir *dir = recovery->dir;
-    const struct adb_io_ops *ops = dir->io->ops;
-    struct armdb_error ignored;
-
-    for (size_t i = 0; i < recovery->segment_count; i++) {
-        const struct segment_state *segment = &recovery->segments[i];
-        struct adb_file *file = NULL;
-
-        if (segment->old || (segment->keep && segment->file_bytes <= segment->count_end))
-            continue;
-        if (!segment->keep) {
-            if (ops->dir_unlink(dir, segment->name, &ignored) != ARMDB_OK)
-                continue;
-        } else if (ops->file_open(dir, segment->name, ADB_OPEN_WRITE, &file, &ignored) ==
-                   ARMDB_OK) {
-            if (ops->file_truncate(file, segment->count_end, &ignored) != ARMDB_OK)
-                ignored.rc = ARMDB_OK;
-            ops->file_close(file);
-        }
-    }
-}
-
-static enum armdb_rc replace_manifest(struct recovery *recovery, struct armdb_error *err)
-{
-    struct recovered *out = recovery->out;
-    bool changed = out->manifest.watermark != recovery->gsn;
-    enum armdb_rc rc = ARMDB_OK;
-
-    for (size_t i = 0; i < recovery->segment_count; i++)
-        changed = settle_segment(recovery, &recovery->segments[i]) || changed;
-    out->manifest.watermark = recovery->gsn;
-    out->gsn = recovery->gsn;
-    if (!changed || recovery->read_only)
-        return ARMDB_OK;
-    rc = manifest_write(recovery->dir, recovery->sb->uuid, &out->manifest, err);
-    if (rc == ARMDB_OK)
-        trim_files(recovery);
-    return rc;
-}
-
-/* ---- The course ------------------------------------------------------------------ */
-
-static void free_segment(struct segment_state *segment)
-{
-    struct frame_note *notes = segment->notes.items;
-
-    for (size_t n = 0; n < segment->notes.count; n++)
-        adb_free(ADB_MEM_LOG, notes[n].void_runs);
-    adb_free(ADB_MEM_LOG, segment->notes.items);
-    adb_free(ADB_MEM_LOG, segment->marks.items);
-    adb_free(ADB_MEM_LOG, segment->holes.items);
-}
+/* ---- All of it -------------------------------------------------------------------- */
 
 static void recovery_fini(struct recovery *recovery)
 {
-    for (size_t i = 0; recovery->segments != NULL && i < recovery->segment_count; i++)
-        free_segment(&recovery->segments[i]);
+    for (size_t i = 0; i < recovery->segment_count; i++) {
+        struct segment_state *segment = &recovery->segments[i];
+
+        for (size_t n = 0; n < segment->notes.count; n++)
+            adb_free(ADB_MEM_LOG, notes_of(segment)[n].void_runs);
+        adb_free(ADB_MEM_LOG, segment->notes.items);
+        adb_free(ADB_MEM_LOG, segment->marks.items);
+        adb_free(ADB_MEM_LOG, segment->holes.items);
+    }
     for (uint32_t s = 0; recovery->shards != NULL && s < recovery->sb->shards; s++)
         adb_free(ADB_MEM_LOG, recovery->shards[s].segments);
     adb_free(ADB_MEM_LOG, recovery->segments);
     adb_free(ADB_MEM_LOG, recovery->shards);
     adb_free(ADB_MEM_LOG, recovery->verdicts.items);
     adb_free(ADB_MEM_LOG, recovery->closed.items);
+    adb_free(ADB_MEM_LOG, recovery->aborts.items);
 }
 
 static enum armdb_rc run_recovery(struct recovery *recovery, unsigned threads,
                                   struct armdb_error *err)
 {
     enum armdb_rc rc;
-    const struct recover_sink *sink = recovery->sink;
 
     rc = manifest_read(recovery->dir, recovery->sb->uuid, &recovery->out->manifest, err);
+    if (rc == ARMDB_NOT_FOUND)
+        return ADB_FAIL(
+            ARMDB_CORRUPT, err,
+            "the store has a superblock and no manifest: put the file back or "
+            "restore the store from a backup");
     if (rc == ARMDB_OK)
         rc = load_segments(recovery, err);
     if (rc == ARMDB_OK)
-        rc = remove_strays(recovery, err);
+        rc = remove_leftovers(recovery, err);
     if (rc == ARMDB_OK)
         rc = recovery_load_verdicts(recovery, err);
     if (rc == ARMDB_OK)
-        rc = run_step(recovery, threads, recovery_survey, err);
+        rc = run_pass(recovery, threads, recovery_survey, err);
     if (rc == ARMDB_OK)
         rc = recovery_decide(recovery, err);
     if (rc == ARMDB_OK && recovery->restart)
-        rc = sink->restart(sink->arg);
+        rc = recovery->sink->restart(recovery->sink->arg);
     if (rc == ARMDB_OK)
-        rc = run_step(recovery, threads, recovery_deliver, err);
+        rc = run_pass(recovery, threads, recovery_deliver, err);
     if (rc == ARMDB_OK)
         rc = report_damage(recovery, err);
     if (rc == ARMDB_OK)
@@ -430,16 +560,20 @@ enum armdb_rc recover_store(struct adb_dir *dir, const struct superblock *sb,
                             const struct recover_sink *sink, struct recovered *out,
                             struct armdb_error *err)
 {
-    enum armdb_rc rc;
     struct recovery recovery = {
         .dir = dir, .sb = sb, .sink = sink, .out = out, .read_only = read_only};
+    enum armdb_rc rc;
 
     memset(out, 0, sizeof *out);
     manifest_init(&out->manifest);
     rc = run_recovery(&recovery, threads, err);
-    recovery_fini(&recovery);
-    if (rc != ARMDB_OK)
+    if (rc == ARMDB_OK) {
+        out->gsn = recovery.gsn;
+        count_cut(&recovery);
+    } else {
         recovered_fini(out);
+    }
+    recovery_fini(&recovery);
     return rc;
 }
 

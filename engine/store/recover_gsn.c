@@ -1,4 +1,4 @@
-/* recover_gsn.c - what counts: ends of shards, G, verdicts, chunks (R3 to R6).
+/* recover_gsn.c - what counts: ends of shards, chunks, G, what is kept (R3 to R5).
  *
  * Input is what the survey of all segments left: marks (GSN and end of each frame
  * that has a GSN), notes and holes. A shard's segments beyond Wm form one line of
@@ -37,19 +37,9 @@ static struct gsn_mark *marks_of(const struct segment_state *segment)
     return segment->marks.items;
 }
 
-static struct frame_note *notes_of(const struct segment_state *segment)
-{
-    return segment->notes.items;
-}
-
 static struct hole *holes_of(const struct segment_state *segment)
 {
     return segment->holes.items;
-}
-
-static enum armdb_rc fail_nomem(struct armdb_error *err)
-{
-    return ADB_FAIL(ARMDB_NOMEM, err, "no memory to recover the store");
 }
 
 /* Index of the first mark that ends behind `offset`; the count when none does. */
@@ -100,244 +90,6 @@ static uint64_t gsn_before(const struct recovery *recovery,
     }
 }
 
-/* ---- Verdicts and closed transactions ------------------------------------------ */
-
-static int compare_verdicts(const void *a, const void *b)
-{
-    const struct manifest_verdict *x = a;
-    const struct manifest_verdict *y = b;
-
-    if (x->gsn != y->gsn)
-        return x->gsn < y->gsn ? -1 : 1;
-    return x->outcome > y->outcome ? -1 : x->outcome < y->outcome; /* aborts first */
-}
-
-static int compare_closed(const void *a, const void *b)
-{
-    const struct closed *x = a;
-    const struct closed *y = b;
-
-    if (x->txid_edit != y->txid_edit)
-        return x->txid_edit < y->txid_edit ? -1 : 1;
-    if (x->txid_count != y->txid_count)
-        return x->txid_count < y->txid_count ? -1 : 1;
-    return (int)x->out - (int)y->out; /* the one that counts first */
-}
-
-static void sort_list(struct list *list, size_t size,
-                      int (*compare)(const void *, const void *))
-{
-    if (list->count > 1)
-        qsort(list->items, list->count, size, compare);
-}
-
-static const struct manifest_verdict *find_verdict(const struct list *verdicts,
-                                                   uint64_t gsn)
-{
-    const struct manifest_verdict *items = verdicts->items;
-    size_t low = 0;
-    size_t high = verdicts->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (items[middle].gsn < gsn)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < verdicts->count && items[low].gsn == gsn ? &items[low] : NULL;
-}
-
-bool recovery_is_out(const struct recovery *recovery, uint64_t gsn,
-                     enum frame_doubt doubt)
-{
-    const struct manifest_verdict *verdict = find_verdict(&recovery->verdicts, gsn);
-
-    if (verdict != NULL)
-        return verdict->outcome == FRAME_OUTCOME_ABORT;
-    return recovery->decided && doubt == FRAME_DOUBT_ABORT;
-}
-
-/* A transaction that was prepared, changed and prepared again has several CLOSE frames
- * of one txid; at most one is not out, and it is sorted first. */
-const struct closed *recovery_find_closed(const struct recovery *recovery,
-                                          uint64_t txid_edit, uint64_t txid_count)
-{
-    const struct closed wanted = {.txid_edit = txid_edit, .txid_count = txid_count};
-    const struct closed *items = recovery->closed.items;
-    size_t low = 0;
-    size_t high = recovery->closed.count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (compare_closed(&items[middle], &wanted) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < recovery->closed.count && items[low].txid_edit == txid_edit &&
-                   items[low].txid_count == txid_count
-               ? &items[low]
-               : NULL;
-}
-
-static enum armdb_rc push_verdict(struct list *list, uint64_t gsn, uint32_t outcome,
-                                  struct armdb_error *err)
-{
-    struct manifest_verdict *verdict = list_push(list, sizeof *verdict);
-
-    if (verdict == NULL)
-        return fail_nomem(err);
-    verdict->gsn = gsn;
-    verdict->outcome = outcome;
-    return ARMDB_OK;
-}
-
-/* The manifest's closed transactions; clears the list first. */
-static enum armdb_rc load_closed(struct recovery *recovery, struct armdb_error *err)
-{
-    const struct manifest *manifest = &recovery->out->manifest;
-
-    recovery->closed.count = 0;
-    for (size_t i = 0; i < manifest->close_count; i++) {
-        const struct manifest_close *from = &manifest->closes[i];
-        struct closed *closed = list_push(&recovery->closed, sizeof *closed);
-
-        if (closed == NULL)
-            return fail_nomem(err);
-        closed->txid_edit = from->txid_edit;
-        closed->txid_count = from->txid_count;
-        closed->gsn = from->gsn;
-        closed->out = recovery_is_out(recovery, from->gsn, FRAME_DOUBT_COMMIT);
-        closed->void_runs = from->void_runs;
-        closed->void_run_count = from->void_run_count;
-    }
-    sort_list(&recovery->closed, sizeof(struct closed), compare_closed);
-    return ARMDB_OK;
-}
-
-enum armdb_rc recovery_load_verdicts(struct recovery *recovery, struct armdb_error *err)
-{
-    const struct manifest *manifest = &recovery->out->manifest;
-    enum armdb_rc rc = ARMDB_OK;
-
-    for (size_t i = 0; rc == ARMDB_OK && i < manifest->verdict_count; i++)
-        rc = push_verdict(&recovery->verdicts, manifest->verdicts[i].gsn,
-                          manifest->verdicts[i].outcome, err);
-    sort_list(&recovery->verdicts, sizeof *manifest->verdicts, compare_verdicts);
-    return rc == ARMDB_OK ? load_closed(recovery, err) : rc;
-}
-
-/* True when the frame of the note counts. */
-static bool note_counts(const struct recovery *recovery,
-                        const struct segment_state *segment,
-                        const struct frame_note *note)
-{
-    if (segment->old)
-        return true;
-    return note->end <= segment->candidate_end && note->gsn != 0 &&
-           note->gsn <= recovery->gsn;
-}
-
-/* True when step 1 delivered records of an old segment that may have this GSN. */
-static bool was_delivered(const struct recovery *recovery, uint64_t gsn)
-{
-    for (size_t i = 0; i < recovery->segment_count; i++) {
-        const struct manifest_segment *listed = &recovery->segments[i].listed;
-
-        if (recovery->segments[i].old && listed->kind == SEGMENT_LOG &&
-            gsn >= listed->gsn_low && gsn <= listed->gsn_high)
-            return true;
-    }
-    return false;
-}
-
-/* Adds the log's verdicts to the manifest's. */
-static enum armdb_rc gather_verdicts(struct recovery *recovery, struct armdb_error *err)
-{
-    struct list merged = {NULL, 0, 0};
-    enum armdb_rc rc = ARMDB_OK;
-
-    for (size_t i = 0; i < recovery->segment_count; i++) {
-        const struct segment_state *segment = &recovery->segments[i];
-
-        for (size_t n = 0; rc == ARMDB_OK && n < segment->notes.count; n++) {
-            const struct frame_note *note = &notes_of(segment)[n];
-
-            if (note->kind != FRAME_VERDICT || !note_counts(recovery, segment, note))
-                continue;
-            rc = push_verdict(&merged, note->arg_a, note->outcome, err);
-            if (note->outcome == FRAME_OUTCOME_ABORT &&
-                !recovery_is_out(recovery, note->arg_a, FRAME_DOUBT_COMMIT) &&
-                was_delivered(recovery, note->arg_a))
-                recovery->restart = true;
-        }
-    }
-    for (size_t i = 0; rc == ARMDB_OK && i < recovery->verdicts.count; i++) {
-        const struct manifest_verdict *known = recovery->verdicts.items;
-
-        rc = push_verdict(&merged, known[i].gsn, known[i].outcome, err);
-    }
-    sort_list(&merged, sizeof(struct manifest_verdict), compare_verdicts);
-    adb_free(ADB_MEM_LOG, recovery->verdicts.items);
-    recovery->verdicts = merged;
-    return rc;
-}
-
-static enum armdb_rc close_note(struct recovery *recovery, const struct frame_note *note,
-                                struct armdb_error *err)
-{
-    struct closed *closed = list_push(&recovery->closed, sizeof *closed);
-
-    if (closed == NULL)
-        return fail_nomem(err);
-    closed->txid_edit = note->txid_edit;
-    closed->txid_count = note->txid_count;
-    closed->gsn = note->gsn;
-    closed->out = recovery_is_out(recovery, note->gsn, note->doubt);
-    closed->void_runs = note->void_runs;
-    closed->void_run_count = note->void_run_count;
-    return ARMDB_OK;
-}
-
-/* R6 over the notes: rules, closed transactions. */
-static enum armdb_rc apply_rules(struct recovery *recovery, struct armdb_error *err)
-{
-    enum armdb_rc rc;
-
-    recovery->decided = true;
-    rc = load_closed(recovery, err);
-    for (size_t i = 0; rc == ARMDB_OK && i < recovery->segment_count; i++) {
-        const struct segment_state *segment = &recovery->segments[i];
-
-        for (size_t n = 0; rc == ARMDB_OK && n < segment->notes.count; n++) {
-            const struct frame_note *note = &notes_of(segment)[n];
-
-            if ((note->kind != FRAME_COMMIT && note->kind != FRAME_CLOSE) ||
-                !note_counts(recovery, segment, note))
-                continue;
-            if (find_verdict(&recovery->verdicts, note->gsn) == NULL) {
-                if (note->doubt == FRAME_DOUBT_ASK)
-                    return ADB_FAIL(
-                        ARMDB_VERSION, err,
-                        "the transaction with GSN %llu (segment %s, offset %llu) waits "
-                        "for "
-                        "the verdict of another database: use an armdb that can ask it",
-                        (unsigned long long)note->gsn, segment->name,
-                        (unsigned long long)note->offset);
-                if (note->doubt == FRAME_DOUBT_ABORT && segment->old)
-                    recovery->restart = true;
-            }
-            if (note->kind == FRAME_CLOSE)
-                rc = close_note(recovery, note, err);
-        }
-    }
-    sort_list(&recovery->closed, sizeof(struct closed), compare_closed);
-    return rc;
-}
-
 /* ---- R3: where shards end ------------------------------------------------------- */
 
 /* True when durable marks say that what stood at `from` of segment i was durable. */
@@ -360,7 +112,7 @@ static enum armdb_rc damage_end(const struct recovery *recovery,
     struct hole *hole = list_push(&shard->segments[i]->holes, sizeof *hole);
 
     if (hole == NULL)
-        return fail_nomem(err);
+        return recovery_fail_nomem(err);
     hole->from = from;
     hole->to = align_to_frame(from) + FRAME_ALIGNMENT;
     hole->untrusted_from = from;
@@ -448,11 +200,11 @@ static enum armdb_rc gather_chunks(const struct shard_state *shard, struct list 
                 continue;
             slot = list_push(chunks, sizeof *slot);
             if (slot == NULL)
-                return fail_nomem(err);
+                return recovery_fail_nomem(err);
             *slot = note;
         }
     }
-    sort_list(chunks, sizeof(struct frame_note *), compare_chunks);
+    list_sort(chunks, sizeof(struct frame_note *), compare_chunks);
     return ARMDB_OK;
 }
 
@@ -570,7 +322,7 @@ static enum armdb_rc gather_intervals(const struct recovery *recovery,
                     continue;
                 interval = list_push(intervals, sizeof *interval);
                 if (interval == NULL)
-                    return fail_nomem(err);
+                    return recovery_fail_nomem(err);
                 interval->low = hole->gsn_before;
                 interval->high = behind != 0              ? behind - 1
                                  : segment->listed.sealed ? segment->listed.gsn_high
@@ -705,7 +457,7 @@ static enum armdb_rc find_gsn(struct recovery *recovery, struct armdb_error *err
     enum armdb_rc rc;
 
     if (walkers == NULL) {
-        rc = fail_nomem(err);
+        rc = recovery_fail_nomem(err);
         goto out;
     }
     rc = gather_intervals(recovery, &intervals, err);
@@ -842,9 +594,9 @@ enum armdb_rc recovery_decide(struct recovery *recovery, struct armdb_error *err
     if (rc == ARMDB_OK)
         rc = find_gsn(recovery, err);
     if (rc == ARMDB_OK)
-        rc = gather_verdicts(recovery, err);
+        rc = recovery_gather_verdicts(recovery, err);
     if (rc == ARMDB_OK)
-        rc = apply_rules(recovery, err);
+        rc = recovery_apply_rules(recovery, err);
     if (rc == ARMDB_OK)
         count_segments(recovery);
     return rc;

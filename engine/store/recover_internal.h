@@ -1,7 +1,8 @@
-/* recover_internal.h - what the three files of recovery share.
+/* recover_internal.h - what the files of recovery share.
  *
  * recover.c drives (R1, threads, R7), recover_scan.c reads segments and delivers
- * records (R2, R3), recover_gsn.c decides what counts (R3 to R6). Layer 4. */
+ * records (R2, R3), recover_gsn.c finds what counts (R3 to R5), recover_verdict.c
+ * what is in (R6). Layer 4. */
 #ifndef ADB_ENGINE_STORE_RECOVER_INTERNAL_H
 #define ADB_ENGINE_STORE_RECOVER_INTERNAL_H
 
@@ -22,6 +23,8 @@ struct list {
 
 /* Room for one more item of `size` bytes, zeroed; NULL: no memory. */
 void *list_push(struct list *list, size_t size);
+void list_sort(struct list *list, size_t size,
+               int (*compare)(const void *, const void *));
 
 /* A frame with a GSN, in a segment beyond Wm. */
 struct gsn_mark {
@@ -116,6 +119,15 @@ struct recovery {
     struct list closed;         /* struct closed, by txid */
 };
 
+static inline struct frame_note *notes_of(const struct segment_state *segment)
+{
+    return segment->notes.items;
+}
+
+/* ---- recover.c ---- */
+
+enum armdb_rc recovery_fail_nomem(struct armdb_error *err);
+
 /* ---- recover_scan.c ---- */
 
 /* Step 1: reads a segment; old ones deliver what needs no decision. */
@@ -127,12 +139,21 @@ enum armdb_rc recovery_deliver(struct recovery *recovery, struct segment_state *
 
 /* ---- recover_gsn.c ---- */
 
-/* The verdicts and closed transactions that the manifest holds. */
-enum armdb_rc recovery_load_verdicts(struct recovery *recovery,
-                                     struct armdb_error *err) ADB_MUST_CHECK;
 /* Between the steps: R3 to R6 over what all segments were found to hold. */
 enum armdb_rc recovery_decide(struct recovery *recovery,
                               struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- recover_verdict.c ---- */
+
+/* The verdicts and closed transactions that the manifest holds. */
+enum armdb_rc recovery_load_verdicts(struct recovery *recovery,
+                                     struct armdb_error *err) ADB_MUST_CHECK;
+/* Adds the log's verdicts up to G. */
+enum armdb_rc recovery_gather_verdicts(struct recovery *recovery,
+                                       struct armdb_error *err) ADB_MUST_CHECK;
+/* Applies the in-doubt rules and collects the closed transactions that count. */
+enum armdb_rc recovery_apply_rules(struct recovery *recovery,
+                                   struct armdb_error *err) ADB_MUST_CHECK;
 /* Whether a frame's records must not be delivered, as far as is known. */
 bool recovery_is_out(const struct recovery *recovery, uint64_t gsn,
                      enum frame_doubt doubt);

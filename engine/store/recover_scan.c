@@ -41,25 +41,6 @@ struct reading {
     size_t void_run_count;
 };
 
-void *list_push(struct list *list, size_t size)
-{
-    unsigned char *item;
-
-    if (list->count == list->room) {
-        size_t room = list->room == 0 ? 8 : 2 * list->room;
-        void *items = adb_realloc(ADB_MEM_LOG, list->items, room * size);
-
-        if (items == NULL)
-            return NULL;
-        list->items = items;
-        list->room = room;
-    }
-    item = (unsigned char *)list->items + list->count * size;
-    memset(item, 0, size);
-    list->count++;
-    return item;
-}
-
 static enum armdb_rc fail_nomem(const struct reading *reading)
 {
     return ADB_FAIL(ARMDB_NOMEM, reading->err, "no memory to recover segment %s",
@@ -256,19 +237,18 @@ static enum armdb_rc survey_frame(void *arg, const struct frame *frame, uint64_t
     return reading->segment->old ? survey_old(reading, frame, offset, note) : ARMDB_DONE;
 }
 
-static enum armdb_rc push_hole(const struct reading *reading, uint64_t from, uint64_t to,
-                               struct hole **out)
+/* NULL: no memory. */
+static struct hole *push_hole(const struct reading *reading, uint64_t from, uint64_t to)
 {
     struct hole *hole = list_push(&reading->segment->holes, sizeof *hole);
 
-    *out = hole;
     if (hole == NULL)
-        return fail_nomem(reading);
+        return NULL;
     hole->from = from;
     hole->to = to;
     hole->untrusted_from = from;
     hole->untrusted_to = from;
-    return ARMDB_OK;
+    return hole;
 }
 
 static enum armdb_rc survey_damaged(void *arg, const struct frame *frame, uint64_t offset)
@@ -280,9 +260,9 @@ static enum armdb_rc survey_damaged(void *arg, const struct frame *frame, uint64
 
     if (rc != ARMDB_OK)
         return rc;
-    rc = push_hole(reading, offset, frame_end(reading, frame, offset), &hole);
-    if (rc != ARMDB_OK)
-        return rc;
+    hole = push_hole(reading, offset, frame_end(reading, frame, offset));
+    if (hole == NULL)
+        return fail_nomem(reading);
     hole->gsn_own = frame->gsn;
     return reading->segment->old ? survey_old(reading, frame, offset, note) : ARMDB_DONE;
 }
@@ -295,12 +275,10 @@ static enum armdb_rc survey_stretch(void *arg, uint64_t from, uint64_t to)
 
     if (holes->count > 0)
         hole = (struct hole *)holes->items + (holes->count - 1);
-    if (hole == NULL || from >= hole->to) { /* else: the rest of a damaged frame */
-        enum armdb_rc rc = push_hole(reading, from, to, &hole);
-
-        if (rc != ARMDB_OK)
-            return rc;
-    }
+    if (hole == NULL || from >= hole->to) /* else: the rest of a damaged frame */
+        hole = push_hole(reading, from, to);
+    if (hole == NULL)
+        return fail_nomem(reading);
     hole->untrusted_from = from;
     hole->untrusted_to = to;
     return ARMDB_OK;
@@ -377,14 +355,13 @@ static enum armdb_rc check_length(const struct reading *reading)
     struct segment_state *segment = reading->segment;
     const struct scan_result *scan = &segment->scan;
     struct hole *hole;
-    enum armdb_rc rc;
 
     if (!segment->listed.sealed || scan->tail >= segment->listed.length ||
         (scan->clean && align_to_frame(scan->tail) >= segment->listed.length))
         return ARMDB_OK;
-    rc = push_hole(reading, scan->tail, segment->listed.length, &hole);
-    if (rc != ARMDB_OK)
-        return rc;
+    hole = push_hole(reading, scan->tail, segment->listed.length);
+    if (hole == NULL)
+        return fail_nomem(reading);
     hole->untrusted_to = hole->to;
     return ARMDB_OK;
 }
