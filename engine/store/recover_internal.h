@@ -117,6 +117,7 @@ struct recovery {
     struct shard_state *shards; /* owned; sb->shards of them */
     struct list verdicts;       /* struct manifest_verdict, by GSN; aborts first */
     struct list closed;         /* struct closed, by txid */
+    struct list aborts; /* uint64_t: GSNs found aborted, unknown to the manifest */
 };
 
 static inline struct frame_note *notes_of(const struct segment_state *segment)
