@@ -103,8 +103,8 @@ static uint64_t frame_bytes_bound(const struct frame *frame,
 
 /* Preallocates the file up to at least `end`. Under the shard's lock: room has to be
  * certain before a GSN is given, and steps are few. */
-static enum armdb_rc reserve_room(struct shard *shard, struct segment *segment,
-                                  uint64_t end, uint64_t segment_size,
+static enum armdb_rc reserve_room(struct log *log, struct shard *shard,
+                                  struct segment *segment, uint64_t end,
                                   struct armdb_error *err) ADB_REQUIRES(shard->lock)
 {
     enum armdb_rc rc;
@@ -113,17 +113,19 @@ static enum armdb_rc reserve_room(struct shard *shard, struct segment *segment,
 
     if (end <= segment->reserved)
         return ARMDB_OK;
-    if (bytes > segment_size)
-        bytes = segment_size;
+    if (bytes > log->segment_size)
+        bytes = log->segment_size;
     if (bytes < end)
         bytes = end;
     bytes = (bytes + CACHE_PAGE_BYTES - 1) & ~(uint64_t)(CACHE_PAGE_BYTES - 1);
     rc = segment->file->io->ops->file_reserve(segment->file, bytes, written, err);
-    if (rc != ARMDB_OK && bytes > end) {
+    if (rc == ARMDB_FULL && bytes > end) {
         /* The disk may have room for this frame though not for the whole step. */
         bytes = (end + CACHE_PAGE_BYTES - 1) & ~(uint64_t)(CACHE_PAGE_BYTES - 1);
         rc = segment->file->io->ops->file_reserve(segment->file, bytes, false, err);
     }
+    if (rc == ARMDB_IO)
+        log_wound(log, err); /* writing the zeros may have used up a write's error */
     if (rc != ARMDB_OK)
         return rc;
     segment->reserved = bytes;
@@ -603,7 +605,7 @@ enum armdb_rc log_append(struct log *log, uint32_t shard_id, struct frame *frame
     /* A verdict's room was kept when its target was appended. */
     rc = frame->kind == FRAME_VERDICT && place.end <= segment->reserved
              ? ARMDB_OK
-             : reserve_room(shard, segment, place.end + room, log->segment_size, err);
+             : reserve_room(log, shard, segment, place.end + room, err);
     if (rc != ARMDB_OK)
         goto out;
     rc = take_pages(shard, segment, &place, err);
