@@ -321,6 +321,8 @@ static enum armdb_rc run_pass(struct recovery *recovery, unsigned threads,
     workers = adb_alloc_zero(ADB_MEM_LOG, count * sizeof *workers);
     if (workers == NULL)
         return recovery_fail_nomem(err);
+    atomic_init(&pass.next_shard, 0);
+    atomic_init(&pass.failed, false);
     for (unsigned i = 0; i < count; i++)
         workers[i].pass = &pass;
     for (unsigned i = 1; i < count; i++) {
@@ -332,8 +334,11 @@ static enum armdb_rc run_pass(struct recovery *recovery, unsigned threads,
         adb_thread_join(&workers[i].thread);
     for (unsigned i = 0; rc == ARMDB_OK && i < count; i++) {
         rc = workers[i].rc;
-        if (rc != ARMDB_OK && err != NULL)
+        if (rc != ARMDB_OK && err != NULL) {
             *err = workers[i].err;
+            if (err->rc != rc) /* a sink that gave no text */
+                (void)ADB_FAIL(rc, err, "recovery stopped: %s", adb_rc_name(rc));
+        }
     }
     adb_free(ADB_MEM_LOG, workers);
     return rc;
@@ -417,29 +422,26 @@ static enum armdb_rc change_manifest(struct recovery *recovery, bool *changed,
 }
 
 /* After the replacement: files that count no more, and tails of files that do. A
- * segment that was sealed keeps its file as it is: a backup may share it. */
-static enum armdb_rc tidy_file(const struct recovery *recovery,
-                               const struct segment_state *segment,
-                               struct armdb_error *err)
+ * failure here does no harm and fails no opening: what the manifest does not list is
+ * removed by the next one, and lengths are the manifest's. A segment that was sealed
+ * keeps its file as it is: a backup may share it. */
+static void tidy_file(const struct recovery *recovery,
+                      const struct segment_state *segment)
 {
     const struct adb_io_ops *ops = recovery->dir->io->ops;
     struct adb_file *file = NULL;
-    enum armdb_rc rc;
+    struct armdb_error ignored;
 
     if (segment->old)
-        return ARMDB_OK;
+        return;
     if (!segment->keep) {
-        rc = ops->dir_unlink(recovery->dir, segment->name, err);
-        return rc == ARMDB_NOT_FOUND ? ARMDB_OK : rc;
+        ignored.rc = ops->dir_unlink(recovery->dir, segment->name, &ignored);
+    } else if (!segment->listed.sealed && segment->file_bytes > segment->count_end &&
+               ops->file_open(recovery->dir, segment->name, ADB_OPEN_WRITE, &file,
+                              &ignored) == ARMDB_OK) {
+        ignored.rc = ops->file_truncate(file, segment->count_end, &ignored);
+        ops->file_close(file);
     }
-    if (segment->listed.sealed || segment->file_bytes <= segment->count_end)
-        return ARMDB_OK;
-    rc = ops->file_open(recovery->dir, segment->name, ADB_OPEN_WRITE, &file, err);
-    if (rc != ARMDB_OK)
-        return rc;
-    rc = ops->file_truncate(file, segment->count_end, err);
-    ops->file_close(file);
-    return rc;
 }
 
 static enum armdb_rc replace_manifest(struct recovery *recovery, struct armdb_error *err)
@@ -451,7 +453,7 @@ static enum armdb_rc replace_manifest(struct recovery *recovery, struct armdb_er
         return rc;
     rc = manifest_write(recovery->dir, recovery->sb->uuid, &recovery->out->manifest, err);
     for (size_t i = 0; rc == ARMDB_OK && i < recovery->segment_count; i++)
-        rc = tidy_file(recovery, &recovery->segments[i], err);
+        tidy_file(recovery, &recovery->segments[i]);
     return rc;
 }
 
@@ -493,7 +495,7 @@ static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error
             item->segment_number = segment->listed.number;
             item->from = holes[h].untrusted_from;
             item->to = holes[h].untrusted_to;
-            item->gsn_high = segment->gsn_high;
+            item->gsn_high = holes[h].gsn_own != 0 ? holes[h].gsn_own : segment->gsn_high;
         }
     }
     recovery->out->damage = damage.items;
