@@ -72,8 +72,10 @@ static void every_kind_survives_encoding(void **state)
             f.gsn = 0;
         if (kind == FRAME_VERDICT)
             f.outcome = FRAME_OUTCOME_ABORT;
-        if (kind == FRAME_VERDICT || kind == FRAME_SEAL)
-            f.record_count = 0, f.body_len = 0;
+        if (kind == FRAME_VERDICT || kind == FRAME_SEAL) {
+            f.record_count = 0;
+            f.body_len = 0;
+        }
         frame_encode(&f, p, SEED, OFFSET);
         assert_true(frame_has_magic(p));
         assert_int_equal(frame_decode(p, sizeof p, SEED, OFFSET, &back), ARMDB_OK);
