@@ -92,6 +92,8 @@ static void translate_term(sqlite3_index_info *info, int i, struct plan_term *te
     term->is_in = term->op == PLAN_OP_EQ && sqlite3_vtab_in(info, i, -1);
     term->literal = !term->is_in &&
                     sqlite3_vtab_rhs_value(info, i, &rhs) == SQLITE_OK && rhs != NULL;
+    term->is_number = term->literal && (sqlite3_value_type(rhs) == SQLITE_INTEGER ||
+                                        sqlite3_value_type(rhs) == SQLITE_FLOAT);
 }
 
 /* ---- Rows between known bounds ----------------------------------------------------------- */

@@ -204,7 +204,7 @@ static int has_numeric_text(struct filter *f, uint32_t part, bool *found)
 /* Drops the equalities from the first on whose meaning matters. */
 static int settle_meanings(struct filter *f)
 {
-    bool unique = f->plan.list_slot == 0 &&
+    bool unique = f->plan.list_slot == 0 && !f->plan.several &&
                   f->plan.eq_count == f->vtab->schema->key.part_count;
 
     for (uint32_t i = 0; i < f->plan.eq_count; i++) {

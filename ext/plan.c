@@ -11,11 +11,10 @@
  * same, so the range is exact and the terms are omitted. Against a TEXT column, or
  * one without a type, it depends on the affinity of the right-hand expression, which
  * a virtual table is not told: `k = 5` compares texts, `k = s.i` numbers. It is known
- * only for literals (and for parameters, but those are seen first in xFilter). There
- * the terms are used but not omitted, and cursor.c widens the range when a number
- * arrives whose meaning is open; SQLite then tests each row. A CAST of a literal to
- * a number looks like a literal here: compared with a TEXT key that holds numbers
- * in another spelling ('05'), it finds the canonical spelling only.
+ * for literals that are no numbers (a number may be a CAST, which compares as s.i does)
+ * and for parameters, which are seen first in xFilter. Otherwise the terms are used but
+ * not omitted, and filter.c widens the range when a number arrives whose meaning is
+ * open; SQLite then tests each row.
  *
  * LIKE and GLOB bring a pair of bounds of their own. GLOB's has the collation BINARY
  * and is a range like any other. LIKE's has NOCASE: on a NOCASE key it is a range
@@ -41,7 +40,7 @@
  *   20      like
  *   21      offset_consumed                    cursor.c skips
  *   22-28   literals of the first 7 equalities
- *   29, 30  low_literal, high_literal */
+ *   29, 30  low_literal, high_literal; where there are no bounds, 29 is `several` */
 #include "ext/plan.h"
 
 #include <string.h>
@@ -55,11 +54,18 @@ static bool collation_fits(const struct plan_term *term, const struct key_part *
     return term->known_collation && term->collation == part->collation;
 }
 
+/* A literal says all about a comparison, unless it is a number: that may be a CAST,
+ * which against a TEXT column, or one without a type, means something else. */
+static bool is_known(const struct plan_term *term)
+{
+    return term->literal && !term->is_number;
+}
+
 /* True when the comparison is decided by the key exactly as SQLite decides it. */
 static bool is_exact(const struct plan_term *term, const struct key_part *part)
 {
     if (part->affinity == AFFINITY_TEXT || part->affinity == AFFINITY_BLOB)
-        return term->literal;
+        return is_known(term);
     return true;
 }
 
@@ -118,6 +124,7 @@ static void choose_equalities(struct plan_query *query, struct plan *plan, int *
     const struct key_layout *key = &query->schema->key;
     struct plan_term *list = NULL;
 
+    plan->exact = true;
     while (plan->eq_count < key->part_count && plan->eq_count < PLAN_EQ_MAX) {
         const struct key_part *part = &key->parts[plan->eq_count];
         struct plan_term *term = find_equality(query, part);
@@ -125,11 +132,13 @@ static void choose_equalities(struct plan_query *query, struct plan *plan, int *
         if (term == NULL)
             break;
         term->argv = ++*argv;
-        term->omit = is_exact(term, part);
+        /* Behind a part that filter.c may have to leave out, nothing is held. */
+        plan->exact = plan->exact && is_exact(term, part);
+        term->omit = plan->exact;
         if (part->affinity == AFFINITY_TEXT || part->affinity == AFFINITY_BLOB) {
             if (plan->eq_count >= PLAN_LITERAL_MAX)
-                term->omit = false;
-            else if (term->literal)
+                plan->exact = term->omit = false;
+            else if (is_known(term))
                 plan->literals |= UINT32_C(1) << plan->eq_count;
         }
         plan->eq_count++;
@@ -168,15 +177,15 @@ static void choose_bounds(struct plan_query *query, struct plan *plan, int *argv
         high = NULL;
     if (low != NULL) {
         low->argv = ++*argv;
-        low->omit = !plan->like && !blobs && is_exact(low, part);
+        low->omit = plan->exact && !plan->like && !blobs && is_exact(low, part);
         plan->low = low->op;
-        plan->low_literal = low->literal;
+        plan->low_literal = is_known(low);
     }
     if (high != NULL) {
         high->argv = ++*argv;
-        high->omit = !plan->like && is_exact(high, part);
+        high->omit = plan->exact && !plan->like && is_exact(high, part);
         plan->high = high->op;
-        plan->high_literal = high->literal;
+        plan->high_literal = is_known(high);
     }
 }
 
@@ -256,7 +265,9 @@ static void choose_order(struct plan_query *query, struct plan *plan)
         plan->ordered = true;
         return;
     }
-    if (query->distinct == PLAN_GROUPED || query->distinct == PLAN_DISTINCT) {
+    /* GROUP BY needs no direction, but SQLite drops an ORDER BY of the same columns and
+     * still says "grouped": so the order asked for is delivered there as well. */
+    if (query->distinct == PLAN_DISTINCT) {
         plan->ordered = is_grouped(query, plan);
         return;
     }
@@ -280,6 +291,23 @@ static bool needs_keys_only(const struct plan_query *query)
             return false;
     }
     return true;
+}
+
+/* True when a number of open meaning is among the equalities: several keys may match. */
+static bool has_open_number(const struct plan_query *query)
+{
+    const struct key_layout *key = &query->schema->key;
+
+    for (uint32_t i = 0; i < query->term_count; i++) {
+        const struct plan_term *term = &query->terms[i];
+        int at = key_position(query->schema, term->column);
+
+        if (term->argv != 0 && term->op == PLAN_OP_EQ && term->is_number && at >= 0 &&
+            (key->parts[at].affinity == AFFINITY_TEXT ||
+             key->parts[at].affinity == AFFINITY_BLOB))
+            return true;
+    }
+    return false;
 }
 
 /* LIMIT says how many rows will be taken only when nothing else drops or sorts them.
@@ -346,7 +374,8 @@ bool plan_choose(struct plan_query *query, struct plan *plan)
         prefix->argv = ++argv;
         prefix->omit = true;
     }
-    plan->unique = !plan->empty && plan->list_slot == 0 &&
+    plan->several = has_open_number(query);
+    plan->unique = !plan->empty && plan->list_slot == 0 && !plan->several &&
                    plan->eq_count == schema->key.part_count;
     choose_order(query, plan);
     choose_limit(query, plan, &argv);
@@ -384,7 +413,10 @@ int plan_number(const struct plan *plan)
     n |= (plan->like ? UINT32_C(1) : 0) << 20;
     n |= (plan->offset_consumed ? UINT32_C(1) : 0) << 21;
     n |= plan->literals << 22;
-    n |= (plan->low_literal ? UINT32_C(1) : 0) << 29;
+    n |= (plan->low_literal || (plan->several && plan->low == PLAN_OP_OTHER)
+              ? UINT32_C(1)
+              : 0)
+         << 29;
     n |= (plan->high_literal ? UINT32_C(1) : 0) << 30;
     return (int)n;
 }
@@ -407,7 +439,8 @@ void plan_from_number(int number, struct plan *plan)
     plan->like = (n >> 20 & 1) != 0;
     plan->offset_consumed = (n >> 21 & 1) != 0;
     plan->literals = n >> 22 & 127;
-    plan->low_literal = (n >> 29 & 1) != 0;
+    plan->low_literal = plan->low != PLAN_OP_OTHER && (n >> 29 & 1) != 0;
+    plan->several = plan->low == PLAN_OP_OTHER && (n >> 29 & 1) != 0;
     plan->high_literal = (n >> 30 & 1) != 0;
 }
 

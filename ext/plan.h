@@ -37,6 +37,7 @@ struct plan_term {
     bool usable;
     bool is_in;   /* EQ that is an IN, which could be had as one list */
     bool literal; /* the right-hand side is known while planning */
+    bool is_number; /* a literal that is a number, or a CAST that gives one */
     /* Chosen: */
     int argv; /* 1-based place among xFilter's arguments, 0 = unused */
     bool omit;
@@ -84,11 +85,13 @@ struct plan {
     bool offset;          /* OFFSET is an argument */
     bool offset_consumed; /* and is skipped here */
     bool empty;           /* no row can satisfy the terms */
+    bool several;         /* a number of open meaning: more than one key may match */
     uint32_t literals;    /* bit i: the value of equality i is a literal */
     bool low_literal;
     bool high_literal;
     /* Not packed: what the planner is told. */
     bool unique;  /* at most one row */
+    bool exact;   /* the equalities certainly hold for what is delivered */
     bool ordered; /* rows come as query.order asks */
 };
 

@@ -61,7 +61,15 @@ int vtab_begin(sqlite3_vtab *base)
         return rc;
     if (vtab->store->drops != NULL && !armdb_in_transaction(vtab->store->session))
         drop_settle(vtab->store, 1);
+    /* Tables in a database file are serializable, as SQLite's own are in WAL mode: the
+     * file's lock lets one write at a time, and it must not build on an old moment. */
+    if (!vtab->temp && !vtab->store->memory &&
+        !armdb_in_transaction(vtab->store->session) &&
+        armdb_snapshot_is_stale(vtab->store->session))
+        return SQLITE_BUSY_SNAPSHOT;
     rc = errmap_vtab(base, armdb_begin(vtab->store->session, &error), &error);
+    if (rc == SQLITE_OK)
+        armdb_expect_write(vtab->store->session);
     if (rc == SQLITE_OK && !vtab->enlisted) {
         vtab->enlisted = true;
         vtab->store->enlisted++;

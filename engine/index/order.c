@@ -176,7 +176,7 @@ void order_remove(struct order *order, node_ref node)
     struct order_leaf *leaf = order_find_leaf(order, &key);
     struct order_block *old = NULL;
 
-    leaf_prefetch(leaf);
+    block_prefetch(&leaf->block);
     adb_mutex_lock(&order->lock);
     remove_locked(order, leaf, &key, node, &old);
     adb_mutex_unlock(&order->lock);

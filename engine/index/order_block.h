@@ -243,13 +243,14 @@ static inline size_t leaf_live(struct order_leaf *leaf)
 
 /* ---- order_leaf.c ---- */
 
-/* Brings in what a search or a list of this leaf will read. */
-void leaf_prefetch(const struct order_leaf *leaf);
+/* Brings in what a search in this block or a list of this leaf will read, without
+ * looking at it: all of a leaf, as much of an inner block. */
+void block_prefetch(const struct order_block *block);
 /* The number of sorted entries with a key below `key`, or (`after`) not above it. */
 size_t leaf_position(const struct order *order, struct order_leaf *leaf,
                      const struct order_key *key, uint64_t digest, bool after);
-/* Stores the references of the leaf's keys, in order: all of them, or those that
- * `from` asks for. Room for LEAF_LIST_MAX. Returns their number. */
+/* Stores the references of the leaf's keys, rising: all of them, or those that `from`
+ * asks for. Room for LEAF_LIST_MAX. Returns their number. */
 enum { LEAF_LIST_MAX = LEAF_MAX + LEAF_TAIL };
 size_t leaf_list(const struct order *order, struct order_leaf *leaf,
                  const struct order_from *from, node_ref *refs);

@@ -2,7 +2,7 @@
  *
  * A search compares digests, which lie in the leaf, and looks at a key in its node
  * only where digests are equal. So it costs a handful of cache lines next to each
- * other, asked for all at once by leaf_prefetch(), and one node for a key that exists.
+ * other, asked for all at once by block_prefetch(), and one node for a key that exists.
  *
  * Removing stores 0 over a reference and needs no memory. The digest stays, so that
  * the digests stay sorted, but among equal digests an entry without a node has no
@@ -20,9 +20,9 @@ enum { LINE_BYTES = 64, TIE_SHARE = 8, PREFETCH_LINES = 13 };
 
 _Static_assert(sizeof(struct order_leaf) == 144, "what a leaf takes beside its entries");
 
-void leaf_prefetch(const struct order_leaf *leaf)
+void block_prefetch(const struct order_block *block)
 {
-    const char *line = (const char *)&leaf->block.level;
+    const char *line = (const char *)&block->level;
 
     for (int i = 0; i < PREFETCH_LINES; i++)
         __builtin_prefetch(line + i * LINE_BYTES);

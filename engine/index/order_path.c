@@ -24,6 +24,7 @@ void path_down(struct order_block *block, const struct order_key *key, bool last
         path->step[path->depth].at = at;
         path->depth++;
         block = inner_child(inner, at);
+        block_prefetch(block);
     }
     path->leaf = as_leaf(block);
 }

@@ -27,7 +27,7 @@ static void prefetch_next(const struct order_path *path, bool reverse)
     inner = path->step[path->depth - 1].inner;
     at = path->step[path->depth - 1].at;
     if (reverse ? at > 0 : at + 1 < inner->block.count)
-        leaf_prefetch(as_leaf(inner_child(inner, reverse ? at - 1 : at + 1)));
+        block_prefetch(inner_child(inner, reverse ? at - 1 : at + 1));
 }
 
 static void deliver(const struct order *order, node_ref ref, node_ref *to)
@@ -51,7 +51,6 @@ void order_scan(const struct order *order, const struct order_from *from, node_r
 
     ADB_ASSERT(max <= ORDER_BATCH_MAX);
     path_find(order, bound == NULL ? NULL : &key, from->reverse, &path);
-    leaf_prefetch(path.leaf);
     while (more && delivered < max) {
         size_t listed;
         size_t taken;
