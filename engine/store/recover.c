@@ -495,7 +495,9 @@ static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error
             item->segment_number = segment->listed.number;
             item->from = holes[h].untrusted_from;
             item->to = holes[h].untrusted_to;
-            item->gsn_high = holes[h].gsn_own != 0 ? holes[h].gsn_own : segment->gsn_high;
+            item->gsn_high = holes[h].gsn_own != 0    ? holes[h].gsn_own
+                             : segment->gsn_high != 0 ? segment->gsn_high
+                                                      : recovery->gsn;
         }
     }
     recovery->out->damage = damage.items;

@@ -15,8 +15,11 @@
 #include "engine/log/superblock.h"
 
 /* Receives the records that count, from several threads at once: records of one
- * segment come from one thread in log order, segments of one shard in rising number;
- * (gsn, ordinal) decides between records of one key, whatever the order. */
+ * segment come in log order, never from two threads at once; within each of recovery's
+ * two steps segments of one shard come in rising number. The first step delivers what
+ * lies at or below the watermark and waits for nothing, the second the rest, so a
+ * record may come after a newer one of its key: (gsn, ordinal) decides, whatever the
+ * order. A put whose value does not check comes with value NULL and its value_len. */
 struct recover_sink {
     void *arg;
     /* The segment's identity within this recovery: index into recovered.manifest's
