@@ -46,7 +46,7 @@ struct epoch_slot {
     /* 0 = outside, else the epoch read at enter. Written by the slot's session;
      * collectors only add 0 to it. */
     _Alignas(LINE_BYTES) _Atomic uint64_t at;
-    struct epoch *epoch; /* borrowed */
+    struct epoch *epoch;     /* borrowed */
     struct epoch_slot *next; /* guarded by the epoch's lock */
 };
 
@@ -280,9 +280,8 @@ static void free_taken(struct epoch *epoch, struct batch *batch) ADB_REQUIRES(ep
     epoch->locked.collecting = true;
     adb_mutex_unlock(&epoch->lock);
     free_batch(batch);
-    (void)atomic_fetch_sub_explicit(&epoch->pending,
-                                    batch->item_count + batch->handle_count,
-                                    memory_order_relaxed);
+    (void)atomic_fetch_sub_explicit(
+        &epoch->pending, batch->item_count + batch->handle_count, memory_order_relaxed);
     adb_mutex_lock(&epoch->lock);
     epoch->locked.collecting = false;
     epoch->locked.items_freed += batch->item_count;

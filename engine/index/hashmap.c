@@ -46,11 +46,11 @@ enum {
     LINE_SLOTS = LINE_BYTES / 8,
     SPLIT_CAPACITY = 8192,
     /* Load, in hundredths. */
-    LOAD_MAX = 80,     /* live slots and marks */
-    LOAD_KEEP = 72,    /* with fewer live slots a full table is only cleaned */
-    LOAD_SHRINK = 20,  /* with fewer live slots it shrinks */
-    LOAD_GROWN = 64,   /* the load of a table after growing: LOAD_MAX / 1.25 */
-    LOAD_STAGGER = 15  /* spread of that load over the parts of a new directory */
+    LOAD_MAX = 80,    /* live slots and marks */
+    LOAD_KEEP = 72,   /* with fewer live slots a full table is only cleaned */
+    LOAD_SHRINK = 20, /* with fewer live slots it shrinks */
+    LOAD_GROWN = 64,  /* the load of a table after growing: LOAD_MAX / 1.25 */
+    LOAD_STAGGER = 15 /* spread of that load over the parts of a new directory */
 };
 
 #define SLOT_MARK (UINT64_C(1) << 32) /* a removed key was here: reference 0 */
@@ -72,8 +72,8 @@ struct part_count {
 
 struct directory {
     struct epoch_item retired;
-    uint32_t bits; /* 0 or PART_BITS; constant */
-    struct part_count *counts;         /* inside this block */
+    uint32_t bits;                    /* 0 or PART_BITS; constant */
+    struct part_count *counts;        /* inside this block */
     _Atomic(struct table *) tables[]; /* NULL = no key */
 };
 
@@ -260,8 +260,8 @@ uint64_t hashmap_hash(const struct hashmap *map, const void *key, size_t key_len
 static struct table *find_table(const struct hashmap *map, uint64_t hash)
 {
     /* Both pair with the release stores in publish_table() and split_group(). */
-    struct directory *directory = atomic_load_explicit(
-        &map->directories[group_of(hash)], memory_order_acquire);
+    struct directory *directory =
+        atomic_load_explicit(&map->directories[group_of(hash)], memory_order_acquire);
 
     if (directory == NULL)
         return NULL;
@@ -354,8 +354,8 @@ static void find_place(struct hashmap *map, uint64_t hash, struct place *place)
 {
     adb_mutex_assert_held(&map->groups[group_of(hash)].lock);
     *place = (struct place){0};
-    place->directory = atomic_load_explicit(&map->directories[group_of(hash)],
-                                            memory_order_relaxed);
+    place->directory =
+        atomic_load_explicit(&map->directories[group_of(hash)], memory_order_relaxed);
     if (place->directory == NULL)
         return;
     place->part = part_of(place->directory, hash);
@@ -512,6 +512,8 @@ static enum armdb_rc make_room(struct hashmap *map, uint64_t hash, struct place 
     if (place->directory->bits == 0 && capacity >= SPLIT_CAPACITY) {
         rc = split_group(map, group_of(hash), place);
         find_place(map, hash, place);
+        if (rc == ARMDB_OK && place->table == NULL)
+            rc = ARMDB_INTERNAL; /* every part has got a table */
         return rc;
     }
     /* The groups' sizes differ by the group's number, so that they do not all grow at
@@ -747,8 +749,9 @@ bool hashmap_check(const struct hashmap *map, char *why, size_t why_len)
             atomic_load_explicit(&map->directories[g], memory_order_acquire);
         uint64_t keys = 0;
 
-        for (size_t p = 0; directory != NULL && fault == NULL &&
-                           p < (size_t)1 << directory->bits; p++) {
+        for (size_t p = 0;
+             directory != NULL && fault == NULL && p < (size_t)1 << directory->bits;
+             p++) {
             const struct table *table =
                 atomic_load_explicit(&directory->tables[p], memory_order_relaxed);
 

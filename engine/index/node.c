@@ -95,8 +95,8 @@ static size_t class_of(size_t units)
     units -= (size_t)EXACT_UNITS << step_log2;
     step_log2 += EXACT_UNITS_LOG2 - STEPS_LOG2;
     units = (units + ((size_t)1 << step_log2) - 1) >> step_log2;
-    return EXACT_UNITS +
-           ((step_log2 - (EXACT_UNITS_LOG2 - STEPS_LOG2)) << STEPS_LOG2) + units;
+    return EXACT_UNITS + ((step_log2 - (EXACT_UNITS_LOG2 - STEPS_LOG2)) << STEPS_LOG2) +
+           units;
 }
 
 static size_t class_units(size_t class)
@@ -314,10 +314,10 @@ ADB_NOT_SHARED static struct lane *lock_lane(struct arena_all *all)
 
 static void add_used(struct lane *lane, uint64_t bytes) ADB_REQUIRES(lane->lock)
 {
-    atomic_store_explicit(
-        &lane->used_bytes,
-        atomic_load_explicit(&lane->used_bytes, memory_order_relaxed) + bytes,
-        memory_order_relaxed);
+    atomic_store_explicit(&lane->used_bytes,
+                          atomic_load_explicit(&lane->used_bytes, memory_order_relaxed) +
+                              bytes,
+                          memory_order_relaxed);
 }
 
 static void push_free(struct arena_all *all, struct lane *lane, uint32_t ref,
@@ -373,7 +373,7 @@ static bool refill_lane(struct arena_all *all, struct lane *lane) ADB_REQUIRES(l
         size_t class = class_of(lane->locked.units_left);
 
         if (class_units(class) > lane->locked.units_left)
-            class--;
+            class --;
         push_free(all, lane, lane->locked.next_unit, class);
         lane->locked.next_unit += (uint32_t)class_units(class);
         lane->locked.units_left -= (uint32_t)class_units(class);

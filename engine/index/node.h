@@ -51,9 +51,9 @@ struct node {
 
 enum {
     NODE_KEY_LEN_BITS = 24,
-    NODE_DEAD = 1 << 24,        /* unlinked from the index: look the key up anew */
-    NODE_INLINE_USED = 1 << 25  /* the inline version is in a chain or not yet
-                                   free of readers */
+    NODE_DEAD = 1 << 24,       /* unlinked from the index: look the key up anew */
+    NODE_INLINE_USED = 1 << 25 /* the inline version is in a chain or not yet
+                                  free of readers */
 };
 
 static inline uint32_t node_key_len(const struct node *node)

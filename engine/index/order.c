@@ -272,8 +272,9 @@ static enum armdb_rc build_level(struct build *build)
         struct order_inner *inner;
 
         list.count = (size_t)piece_start(build->count, blocks, i + 1) - from;
-        memcpy(list.child, build->block + from, list.count * sizeof list.child[0]);
-        memcpy(list.sep, build->sep + from, list.count * sizeof list.sep[0]);
+        memcpy(list.child, build->block + from,
+               list.count * sizeof(struct order_block *));
+        memcpy(list.sep, build->sep + from, list.count * sizeof(struct order_sep *));
         inner = inner_create(&list, 0, list.count);
         if (inner == NULL) {
             while (i > 0)
@@ -288,7 +289,7 @@ static enum armdb_rc build_level(struct build *build)
         build->sep[i] = build->sep[piece_start(build->count, blocks, i + 1) - 1];
     for (size_t i = blocks - 1; i < build->count; i++)
         build->sep[i] = NULL;
-    memcpy(build->block, build->upper, blocks * sizeof build->block[0]);
+    memcpy(build->block, build->upper, blocks * sizeof(struct order_block *));
     build->count = blocks;
     return ARMDB_OK;
 }
@@ -320,9 +321,10 @@ enum armdb_rc order_build(struct order *order, const node_ref *sorted, uint64_t 
 
     if (count == 0)
         return ARMDB_OK;
-    build.block = adb_alloc(ADB_MEM_ORDER, (size_t)leaves * sizeof build.block[0]);
-    build.sep = adb_alloc_zero(ADB_MEM_ORDER, (size_t)leaves * sizeof build.sep[0]);
-    build.upper = adb_alloc(ADB_MEM_ORDER, uppers * sizeof build.upper[0]);
+    build.block = adb_alloc(ADB_MEM_ORDER, (size_t)leaves * sizeof(struct order_block *));
+    build.sep =
+        adb_alloc_zero(ADB_MEM_ORDER, (size_t)leaves * sizeof(struct order_sep *));
+    build.upper = adb_alloc(ADB_MEM_ORDER, uppers * sizeof(struct order_block *));
     if (build.block == NULL || build.sep == NULL || build.upper == NULL)
         goto out;
     rc = build_leaves(&build, sorted, count, leaves);

@@ -19,8 +19,8 @@
 
 struct order;
 
-enum armdb_rc order_create(struct arena *arena, struct epoch *epoch, struct order **out)
-    ADB_MUST_CHECK;
+enum armdb_rc order_create(struct arena *arena, struct epoch *epoch,
+                           struct order **out) ADB_MUST_CHECK;
 void order_destroy(struct order *order); /* no reader or writer inside */
 
 /* Inserts a node whose key is not in the index; removes one that is. Thread-safe.
@@ -29,8 +29,8 @@ void order_destroy(struct order *order); /* no reader or writer inside */
 enum armdb_rc order_insert(struct order *order, node_ref node) ADB_MUST_CHECK;
 void order_remove(struct order *order, node_ref node);
 /* Builds an empty index from nodes in rising key order, faster than inserting. */
-enum armdb_rc order_build(struct order *order, const node_ref *sorted, uint64_t count)
-    ADB_MUST_CHECK;
+enum armdb_rc order_build(struct order *order, const node_ref *sorted,
+                          uint64_t count) ADB_MUST_CHECK;
 
 enum { ORDER_BATCH_MAX = 128 };
 

@@ -30,12 +30,12 @@
 #include "engine/index/order.h"
 
 enum {
-    LEAF_MAX = 72,        /* entries of a leaf when it is made */
-    LEAF_TAIL = 8,        /* and in its tail */
-    LEAF_MERGE_AT = 18,   /* with so few live entries a leaf looks for a neighbour */
-    LEAF_MERGE_MAX = 54,  /* and together they have at most so many */
-    INNER_MAX = 128,      /* children */
-    INNER_MERGE_AT = 32,  /* as for leaves */
+    LEAF_MAX = 72,       /* entries of a leaf when it is made */
+    LEAF_TAIL = 8,       /* and in its tail */
+    LEAF_MERGE_AT = 18,  /* with so few live entries a leaf looks for a neighbour */
+    LEAF_MERGE_MAX = 54, /* and together they have at most so many */
+    INNER_MAX = 128,     /* children */
+    INNER_MERGE_AT = 32, /* as for leaves */
     INNER_MERGE_MAX = 96,
     INNER_PREFIX_MAX = 256, /* bytes of a common prefix that a block stores */
     ORDER_LEVELS_MAX = 16,

@@ -343,9 +343,9 @@ static bool improve_path(struct order *order, const struct order_key *key,
             continue;
         if (at + 1 == parent->block.count)
             at--;
-        if (count > 1 && (size_t)inner_child(parent, at)->count +
-                                 inner_child(parent, at + 1)->count >
-                             INNER_MERGE_MAX)
+        if (count > 1 &&
+            (size_t)inner_child(parent, at)->count + inner_child(parent, at + 1)->count >
+                INNER_MERGE_MAX)
             continue;
         return join_inners(order, &path, d, at, old) == ARMDB_OK;
     }

@@ -52,8 +52,8 @@ bool path_step(struct order_path *path, bool reverse)
         path->step[path->depth - 1].at--;
     else
         path->step[path->depth - 1].at++;
-    block = inner_child(path->step[path->depth - 1].inner,
-                        path->step[path->depth - 1].at);
+    block =
+        inner_child(path->step[path->depth - 1].inner, path->step[path->depth - 1].at);
     while (block->level > 0) {
         struct order_inner *inner = as_inner(block);
         size_t at = reverse ? (size_t)inner->block.count - 1 : 0;
@@ -67,8 +67,7 @@ bool path_step(struct order_path *path, bool reverse)
     return true;
 }
 
-struct order_leaf *order_find_leaf(const struct order *order,
-                                   const struct order_key *key)
+struct order_leaf *order_find_leaf(const struct order *order, const struct order_key *key)
 {
     struct order_block *block = order_root(order);
 

@@ -108,10 +108,9 @@ uint64_t order_rank(const struct order *order, const void *key, size_t key_len)
         low += share * (double)before / (double)all;
         share *= (double)own / (double)all;
     }
-    below = leaf_position(order, path.leaf, &wanted,
-                          order_digest(wanted.bytes, wanted.len,
-                                       path.leaf->block.prefix_len),
-                          false);
+    below = leaf_position(
+        order, path.leaf, &wanted,
+        order_digest(wanted.bytes, wanted.len, path.leaf->block.prefix_len), false);
     low += share * (double)below / ((double)path.leaf->block.count + 1);
     return (uint64_t)(low * (double)order_count(order));
 }
