@@ -163,6 +163,7 @@ struct builder {
     int prefix_columns;
     bool loose;
     bool skip_count;
+    bool deletes; /* no sub-query on t that is evaluated once, at first need */
 };
 void builder_start(struct builder *b);
 void add_value(struct builder *b, const struct value *value, int from);

@@ -18,6 +18,7 @@ void builder_start(struct builder *b)
     b->prefix_columns = 0;
     b->loose = false;
     b->skip_count = false;
+    b->deletes = false;
 }
 
 void add_value(struct builder *b, const struct value *value, int from)
@@ -173,9 +174,12 @@ static void add_in(struct builder *b, const char *alias, int column)
         text_add(&b->sql, ")");
         break;
     case 1:
-        text_add(&b->sql, "SELECT %s FROM t WHERE ", any_column(b));
-        add_comparison(b, "", pick_column(b));
-        break;
+        if (!b->deletes) {
+            text_add(&b->sql, "SELECT %s FROM t WHERE ", any_column(b));
+            add_comparison(b, "", pick_column(b));
+            break;
+        }
+        /* fall through */
     case 2:
         text_add(&b->sql, "SELECT %s FROM o", rng_chance(b->rng, 50) ? "k" : "w");
         break;
@@ -270,7 +274,7 @@ static void add_maximum(struct builder *b, const char *alias, int column)
 {
     const char *of = binary_column(b);
 
-    if (of == NULL) {
+    if (of == NULL || b->deletes) {
         add_between(b, alias, column);
         return;
     }

@@ -6,6 +6,10 @@
  * in key order, INSERT ... SELECT an ORDER BY over the whole key, and DELETE ...
  * LIMIT too.
  *
+ * A native DELETE removes rows while it scans, and evaluates an uncorrelated sub-query
+ * when it first needs it: over its own table that depends on how far it is. Such
+ * sub-queries are not put into DELETE.
+ *
  * One thing no virtual table can do as a native one: UPDATE OR REPLACE of keys that
  * meets a row which the same statement still has to visit (SQLite hands a virtual
  * table the old row, and counts it though it is gone). It is asked for single rows
@@ -301,6 +305,7 @@ static void write_update_from(struct builder *b)
 
 static void write_delete(struct builder *b)
 {
+    b->deletes = true;
     text_add(&b->sql, "DELETE FROM t");
     if (rng_chance(b->rng, 20)) {
         add_where(b, "");
