@@ -163,23 +163,23 @@ static void add_json_list(struct builder *b)
 static void add_in(struct builder *b, const char *alias, int column)
 {
     const char *name = b->schema->column[column].name;
-    unsigned i, n;
+    unsigned i, n, which;
 
     text_add(&b->sql, "%s%s %sIN (", alias, name,
              rng_chance(b->rng, 12) ? "NOT " : "");
-    switch (rng_below(b->rng, 6)) {
+    which = rng_below(b->rng, 6);
+    if (which == 1 && b->deletes)
+        which = 2;
+    switch (which) {
     case 0:
         text_add(&b->sql, "SELECT value FROM json_each(");
         add_json_list(b);
         text_add(&b->sql, ")");
         break;
     case 1:
-        if (!b->deletes) {
-            text_add(&b->sql, "SELECT %s FROM t WHERE ", any_column(b));
-            add_comparison(b, "", pick_column(b));
-            break;
-        }
-        /* fall through */
+        text_add(&b->sql, "SELECT %s FROM t WHERE ", any_column(b));
+        add_comparison(b, "", pick_column(b));
+        break;
     case 2:
         text_add(&b->sql, "SELECT %s FROM o", rng_chance(b->rng, 50) ? "k" : "w");
         break;
