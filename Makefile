@@ -228,10 +228,10 @@ sql: all ## SQL scripts, the tour, loading from the shell, C, Python and Node
 	@$(RUN) sql $(call scripts,sql)
 
 prop: all $(call programs,prop) ## random operations against a model and against SQLite
-	@$(RUN) prop $(call programs,prop) $(call scripts,prop)
+	@TIMEOUT=900 $(RUN) prop $(call programs,prop) $(call scripts,prop)
 
 crash: all $(call programs,crash) ## kill, failed calls, full disks
-	@$(RUN) crash $(call programs,crash) $(call scripts,crash)
+	@TIMEOUT=900 $(RUN) crash $(call programs,crash) $(call scripts,crash)
 
 # This file again, with another flavour or after packages were installed.
 AGAIN = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))

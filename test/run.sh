@@ -13,7 +13,7 @@
 # shown. Counts are kept beside it, so that --summary can add them up.
 
 results=build/results
-timeout_s=${TIMEOUT:-900}
+timeout_s=${TIMEOUT:-300}
 
 # Counts one log: prints "passed failed skipped".
 count_log()

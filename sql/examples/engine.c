@@ -64,6 +64,8 @@ static void fill(struct armdb_session *session)
     armdb_table_close(table);
 }
 
+/* The value belongs to the cursor and lies where it was read: it is valid until the
+ * cursor moves. armdb_value_pin() would keep it longer. */
 static void print_row(struct armdb_cursor *cursor)
 {
     struct armdb_value value;
@@ -74,7 +76,6 @@ static void print_row(struct armdb_cursor *cursor)
     must(armdb_cursor_value(cursor, &value, &err), "value");
     printf("  %.*s = %.*s\n", (int)key_len, (const char *)key, (int)value.len,
            (const char *)value.data);
-    armdb_value_release(&value);
 }
 
 static void ask(struct armdb_session *session)

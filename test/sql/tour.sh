@@ -28,12 +28,15 @@ put sqlite3/empty 0
 sed "s|\./armdb_vtab|$vtab|" sql/tour.sql > /dev/null
 sh test/demo.sh "$tree" "$folder/demo" > "$folder/raw" 2>&1
 check_equal "the tour runs to its end" 0 $?
-sed "s|$tree|/usr/share|g" "$folder/raw" > "$folder/got"
+# The numbers of the plans are the planner's own affair.
+sed "s|$tree|/usr/share|g; s|INDEX [0-9]*:|INDEX n:|" "$folder/raw" > "$folder/got"
 check_equal "the reopened table gives the same answers" 1 \
     "$(grep -c '^Closed, reopened, asked again: the same answers.' "$folder/got")"
 check_same "the tour prints what it should" test/sql/tour.expected "$folder/got"
 
-# Every question of the tour is answered by a seek, but for the last aggregate.
-check_equal "only the aggregate and the joined table are scanned whole" 2 \
-    "$(sed -n '/tour_again.sql$/,$p' "$folder/got" | grep -c 'full scan\|SCAN notes')"
+# Of the seven questions one reads the whole table, the aggregate.
+check_equal "a question is answered by a point, range or full scan" "2 4 1" \
+    "$(for plan in 'armdb: point' 'armdb: range' 'armdb: scan'; do
+        sed -n '/tour_again.sql$/,$p' "$folder/got" | grep -c "$plan"
+    done | paste -s -d ' ')"
 finish
