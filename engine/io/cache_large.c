@@ -12,7 +12,10 @@
  * own bytes, since an appender may be busy behind them. A page that is not in memory
  * has been written. What is missing is read in one batch, in pieces of at most
  * 1 MiB so that the device has something to do in parallel. Then the caller's
- * function verifies it, once; others who want the value wait meanwhile.
+ * function verifies it, once; others who want the value wait meanwhile. A value
+ * that reaches past the end of its file is an error when its end is read; when the
+ * last page is in memory, zeros take that place, as in the page, and the caller's
+ * function has to find it out.
  *
  * Buffers count against the budget. Like frames they are in probation until they
  * are asked for again, then hot, and each queue is walked in CLOCK's manner; bytes

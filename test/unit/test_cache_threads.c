@@ -630,8 +630,7 @@ static void readers_and_an_appender_always_see_the_right_bytes(void **state)
     test_free(s);
 }
 
-/* ---- Files that come and go under readers of others
- * ------------------------------------ */
+/* ---- Files that come and go under readers of others -------------------- */
 
 struct churn {
     struct fixture *t;
