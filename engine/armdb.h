@@ -120,6 +120,9 @@ void armdb_session_close(struct armdb_session *session);
 enum armdb_rc armdb_snapshot_acquire(struct armdb_session *session,
                                      struct armdb_error *err) ADB_MUST_CHECK;
 void armdb_snapshot_release(struct armdb_session *session);
+/* True when something was read with the held snapshot and others have committed since:
+ * a serializable writer must not go on from it. */
+bool armdb_snapshot_is_stale(const struct armdb_session *session);
 
 /* A new statement: cursors opened from now on see the session's own writes made
  * before this call, and none made after it. */
@@ -296,6 +299,8 @@ enum armdb_rc armdb_cursor_next(struct armdb_cursor *cursor,
 void armdb_cursor_key(const struct armdb_cursor *cursor, const void **key, size_t *len);
 uint64_t armdb_cursor_value_len(const struct armdb_cursor *cursor); /* reads nothing */
 uint64_t armdb_cursor_seq(const struct armdb_cursor *cursor); /* GSN; 0 = uncommitted */
+/* A number that no other row of the table has while the cursor's snapshot is held. */
+uint64_t armdb_cursor_row_id(const struct armdb_cursor *cursor);
 /* Reads and verifies the value; asked again for the same row, it is at hand.
  * Valid until the cursor moves, is reset or closed; armdb_value_pin() for longer.
  * A row whose bytes are damaged is ARMDB_CORRUPT or ARMDB_IO, never absent. */

@@ -22,6 +22,7 @@ struct cursor_row {
     uint64_t location;
     uint64_t seq;
     size_t key_at; /* in cursor->bytes */
+    node_ref node; /* never followed: an identity */
     uint32_t key_len;
     uint32_t value_len;
 };
@@ -33,6 +34,7 @@ struct armdb_cursor {
     struct tab *tab;               /* borrowed: the table handle outlives cursors */
     enum cursor_mode mode;
     bool holds_snapshot;
+    uint64_t snapshot; /* what it sees, as are the next two: set by each seek */
     uint32_t statement_limit;
     uint64_t stage_generation;
 
@@ -141,6 +143,7 @@ static enum armdb_rc start_seek(struct armdb_cursor *cursor, enum cursor_mode mo
     } else {
         rc = session_check(cursor->session, err);
     }
+    cursor->snapshot = cursor->session->snapshot;
     cursor->statement_limit = cursor->session->statement;
     cursor->stage_generation = cursor->session->stage_generation;
     return rc;
@@ -155,7 +158,7 @@ static enum armdb_rc take_row(struct armdb_cursor *cursor, node_ref ref, bool *t
     struct tab *tab = cursor->tab;
     struct node *node = arena_node(tab->arena, ref);
     struct version *version =
-        version_visible(tab, node, session_snapshot(cursor->session),
+        version_visible(tab, node, cursor->snapshot,
                         cursor->session->txn, cursor->statement_limit);
     struct cursor_row *row = &cursor->rows[cursor->row_count];
     uint64_t word;
@@ -163,6 +166,7 @@ static enum armdb_rc take_row(struct armdb_cursor *cursor, node_ref ref, bool *t
     *taken = false;
     if (version == NULL || version->value_len == VERSION_DELETED)
         return ARMDB_OK;
+    row->node = ref;
     row->key_len = node_key_len(node);
     rc = grow(&cursor->bytes, &cursor->bytes_capacity, cursor->bytes_used + row->key_len);
     if (rc != ARMDB_OK)
@@ -265,6 +269,7 @@ static enum armdb_rc lock_first(struct armdb_cursor *cursor, const void *key,
     handle.session = session;
     handle.tab = cursor->tab;
     rc = armdb_lock_key(session, &handle, key, key_len, err);
+    cursor->snapshot = session->snapshot; /* it may have moved forward */
     return rc < 0 ? rc : ARMDB_OK;
 }
 
@@ -594,6 +599,12 @@ uint64_t armdb_cursor_value_len(const struct armdb_cursor *cursor)
     return cursor->rows[cursor->row_at].value_len;
 }
 
+uint64_t armdb_cursor_row_id(const struct armdb_cursor *cursor)
+{
+    /* A node that a snapshot sees is not freed, so its place is not given again. */
+    return cursor->rows[cursor->row_at].node;
+}
+
 uint64_t armdb_cursor_seq(const struct armdb_cursor *cursor)
 {
     return cursor->rows[cursor->row_at].seq;
@@ -613,7 +624,7 @@ static bool find_again(struct armdb_cursor *cursor, struct cursor_row *row)
                        row->key_len);
     if (ref != 0)
         version = version_visible(tab, arena_node(tab->arena, ref),
-                                  session_snapshot(cursor->session), cursor->session->txn,
+                                  cursor->snapshot, cursor->session->txn,
                                   cursor->statement_limit);
     if (version != NULL && version->value_len != VERSION_DELETED) {
         row->location = atomic_load_explicit(&version->location, memory_order_acquire);

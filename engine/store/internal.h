@@ -122,6 +122,7 @@ struct armdb_session {
     /* The snapshot held, + 1; 0 = none. Written by the owner, read by who settles:
      * see session.c. */
     _Atomic uint64_t snapshot_slot;
+    uint64_t snapshot; /* what reads that begin now see; >= the one in the slot */
     uint32_t snapshot_refs;
     bool snapshot_read;        /* something was read with it */
     bool expects_write;        /* armdb_expect_write(), until the first seek */
@@ -207,6 +208,9 @@ struct armdb {
 /* ---- session.c ---- */
 uint64_t session_snapshot(const struct armdb_session *session); /* one is held */
 void session_snapshot_refresh(struct armdb_session *session);
+/* After a commit of its own: reads that begin now see it, whoever still holds the
+ * snapshot from before. The older one stays protected until all have let go. */
+void session_snapshot_advance(struct armdb_session *session);
 /* The oldest snapshot held by anybody, or the newest commit. txn lock held. */
 uint64_t oldest_snapshot_locked(struct armdb *store) ADB_REQUIRES(store->txn_lock);
 enum armdb_rc session_check(const struct armdb_session *session,

@@ -13,7 +13,7 @@
 #include "engine/base/mem.h"
 #include "engine/log/location.h"
 
-enum { THREADS_MAX = 8 };
+enum { THREADS_MAX = 8, SLOTS_MAX = 4 * THREADS_MAX };
 
 struct tombstone {
     struct tab *tab;
@@ -24,11 +24,48 @@ struct tombstone {
 struct loader {
     struct armdb *store;
     uint64_t slot_base;
-    struct adb_mutex lock; /* rank ADB_RANK_LEAF: tombstones */
+    uint64_t id;                         /* of this loading, in the process */
+    struct adb_mutex lock;               /* rank ADB_RANK_LEAF: tombstones and slots */
+    struct epoch_slot *slots[SLOTS_MAX]; /* owned: one for each thread that delivers */
+    size_t slot_count;
     struct tombstone *tombstones;
     size_t count;
     size_t capacity;
 };
+
+/* The epoch slot of the calling thread in this loading. */
+static _Thread_local struct {
+    uint64_t loader_id;
+    struct epoch_slot *slot;
+} mine;
+static _Atomic uint64_t last_loader_id; /* relaxed: only has to be unique */
+
+static enum armdb_rc thread_slot(struct loader *loader, struct epoch_slot **out)
+{
+    enum armdb_rc rc = ARMDB_OK;
+
+    if (mine.loader_id != loader->id) {
+        struct epoch_slot *slot = NULL;
+
+        rc = epoch_slot_create(loader->store->epoch, &slot);
+        if (rc != ARMDB_OK)
+            return rc;
+        adb_mutex_lock(&loader->lock);
+        if (loader->slot_count == SLOTS_MAX)
+            rc = ARMDB_INTERNAL;
+        else
+            loader->slots[loader->slot_count++] = slot;
+        adb_mutex_unlock(&loader->lock);
+        if (rc != ARMDB_OK) {
+            epoch_slot_destroy(slot);
+            return rc;
+        }
+        mine.loader_id = loader->id;
+        mine.slot = slot;
+    }
+    *out = mine.slot;
+    return ARMDB_OK;
+}
 
 static enum armdb_rc note_tombstone(struct loader *loader, struct tab *tab, uint64_t hash,
                                     node_ref node)
@@ -111,6 +148,7 @@ static enum armdb_rc load_record(void *arg, uint64_t segment_number, uint64_t of
     struct armdb *store = loader->store;
     struct tab *tab;
     struct adb_mutex *lock;
+    struct epoch_slot *epoch_slot;
     uint64_t hash;
     node_ref ref;
     bool live = record->kind == RECORD_PUT;
@@ -127,7 +165,11 @@ static enum armdb_rc load_record(void *arg, uint64_t segment_number, uint64_t of
     rc = tab_of_id(store, record->table, &tab);
     if (rc != ARMDB_OK)
         return rc;
+    rc = thread_slot(loader, &epoch_slot);
+    if (rc != ARMDB_OK)
+        return rc;
     hash = hashmap_hash(tab->map, record->key, record->key_len);
+    epoch_enter(epoch_slot);
     lock = hashmap_lock(tab->map, hash);
     ref = hashmap_find(tab->map, hash, record->key, record->key_len);
     if (ref == 0) {
@@ -148,6 +190,7 @@ static enum armdb_rc load_record(void *arg, uint64_t segment_number, uint64_t of
     if (rc == ARMDB_OK && !live && was_live)
         (void)atomic_fetch_sub_explicit(&tab->live_rows, 1, memory_order_relaxed);
     hashmap_unlock(lock);
+    epoch_leave(epoch_slot);
     if (rc == ARMDB_OK && !live)
         rc = note_tombstone(loader, tab, hash, ref);
     return rc;
@@ -268,6 +311,7 @@ enum armdb_rc load_store(struct armdb *store, struct armdb_error *err)
     unsigned threads =
         store->superblock.shards < THREADS_MAX ? store->superblock.shards : THREADS_MAX;
 
+    loader.id = atomic_fetch_add_explicit(&last_loader_id, 1, memory_order_relaxed) + 1;
     rc = adb_mutex_init(&loader.lock, ADB_RANK_LEAF);
     if (rc != ARMDB_OK)
         return ADB_FAIL(rc, err, "out of memory opening %s", store->path);
@@ -297,6 +341,8 @@ enum armdb_rc load_store(struct armdb *store, struct armdb_error *err)
         count_segments(store, tab);
     rc = catalog_sweep(store, err);
 out:
+    for (size_t i = 0; i < loader.slot_count; i++)
+        epoch_slot_destroy(loader.slots[i]);
     recovered_fini(&recovered);
     adb_free(ADB_MEM_LOG, loader.tombstones);
     adb_mutex_fini(&loader.lock);

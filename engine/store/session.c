@@ -112,15 +112,23 @@ void session_snapshot_refresh(struct armdb_session *session)
         /* One total order with oldest_snapshot_locked(): see the essay. */
         atomic_store_explicit(&session->snapshot_slot, now + 1, memory_order_seq_cst);
     } while (atomic_load_explicit(&store->visible, memory_order_seq_cst) != now);
+    session->snapshot = now;
     session->snapshot_read = false;
 }
 
 uint64_t session_snapshot(const struct armdb_session *session)
 {
-    uint64_t slot = atomic_load_explicit(&session->snapshot_slot, memory_order_relaxed);
+    ADB_ASSERT(session->snapshot_refs > 0);
+    return session->snapshot;
+}
 
-    ADB_ASSERT(slot > 0);
-    return slot - 1;
+void session_snapshot_advance(struct armdb_session *session)
+{
+    if (session->snapshot_refs == 0)
+        return;
+    session->snapshot =
+        atomic_load_explicit(&session->store->visible, memory_order_seq_cst);
+    session->snapshot_read = false;
 }
 
 enum armdb_rc armdb_snapshot_acquire(struct armdb_session *session,
@@ -143,13 +151,20 @@ void armdb_snapshot_release(struct armdb_session *session)
     ADB_ASSERT(session->snapshot_refs > 0);
     if (--session->snapshot_refs > 0)
         return;
-    held = session_snapshot(session);
+    held = atomic_load_explicit(&session->snapshot_slot, memory_order_relaxed) - 1;
     /* Readers' loads come before it: what it protected may be freed now. */
     atomic_store_explicit(&session->snapshot_slot, 0, memory_order_release);
     /* An old snapshot may have been all that kept old versions alive. */
     if (atomic_load_explicit(&store->unsettled, memory_order_relaxed) > 0 &&
         held < atomic_load_explicit(&store->visible, memory_order_relaxed))
         store_settle(store, session->slot);
+}
+
+bool armdb_snapshot_is_stale(const struct armdb_session *session)
+{
+    return session->snapshot_refs > 0 && session->snapshot_read &&
+           session_snapshot(session) !=
+               atomic_load_explicit(&session->store->visible, memory_order_acquire);
 }
 
 uint64_t oldest_snapshot_locked(struct armdb *store)

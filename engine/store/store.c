@@ -114,34 +114,6 @@ static enum armdb_rc check_fixed(const struct superblock *sb,
     return ARMDB_OK;
 }
 
-/* A second opener may repeat what is in force, or say nothing. */
-static enum armdb_rc check_in_force(const struct armdb *store,
-                                    const struct armdb_options *o,
-                                    struct armdb_error *err)
-{
-    const struct armdb_options *now = &store->options;
-    const char *name = NULL;
-
-    if ((o->given & ARMDB_GIVEN_SEGMENT_SIZE) != 0 &&
-        o->segment_size != now->segment_size)
-        name = "segment_size";
-    if ((o->given & ARMDB_GIVEN_CACHE_SIZE) != 0 && o->cache_size != now->cache_size)
-        name = "cache_size";
-    if ((o->given & ARMDB_GIVEN_IO_DIRECT) != 0 && o->io_direct != now->io_direct)
-        name = "io";
-    if ((o->given & ARMDB_GIVEN_IO_ENGINE) != 0 && o->io_engine != now->io_engine)
-        name = "io_engine";
-    if ((o->given & ARMDB_GIVEN_COMPACT_AT) != 0 && o->compact_at != now->compact_at)
-        name = "compact_at";
-    if (name != NULL)
-        return ADB_FAIL(
-            ARMDB_INVALID, err,
-            "option %s differs from the one that the store %s is already open "
-            "with in this process; close its other users or leave it out",
-            name, store->path);
-    return check_fixed(&store->superblock, o, store->path, err);
-}
-
 /* ---- The folder ---- */
 
 struct folder {
@@ -406,7 +378,8 @@ static enum armdb_rc open_registered(struct armdb *store, struct armdb **out,
         return rc;
     open = store->memory ? NULL : find_open(store->device, store->inode);
     if (open != NULL) {
-        rc = check_in_force(open, &store->options, err);
+        /* What may differ from opening to opening is the first opener's to say. */
+        rc = check_fixed(&open->superblock, &store->options, open->path, err);
         if (rc == ARMDB_OK) {
             open->refs++;
             *out = open;

@@ -546,6 +546,7 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     /* From here on whoever settles may free the transaction. */
     stat_add(&store->stats.commits, 1);
     leave_txn(session);
+    session_snapshot_advance(session);
     store_settle(store, session->slot);
     return ARMDB_OK;
 }
