@@ -301,8 +301,9 @@ uint64_t armdb_cursor_value_len(const struct armdb_cursor *cursor); /* reads not
 uint64_t armdb_cursor_seq(const struct armdb_cursor *cursor); /* GSN; 0 = uncommitted */
 /* A number that no other row of the table has while the cursor's snapshot is held. */
 uint64_t armdb_cursor_row_id(const struct armdb_cursor *cursor);
-/* Reads and verifies the value; asked again for the same row, it is at hand.
- * Valid until the cursor moves, is reset or closed; armdb_value_pin() for longer.
+/* Reads and verifies the value; asked again for the same row, it is at hand. It is the
+ * cursor's: not to be released, valid until the cursor moves, is reset or closed;
+ * armdb_value_pin() for longer.
  * A row whose bytes are damaged is ARMDB_CORRUPT or ARMDB_IO, never absent. */
 enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value *value,
                                  struct armdb_error *err) ADB_MUST_CHECK;

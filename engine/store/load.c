@@ -8,6 +8,7 @@
 #include "engine/store/load.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/mem.h"
@@ -214,18 +215,33 @@ static enum armdb_rc restart(void *arg)
     return tab_of_id(store, 0, &store->catalog);
 }
 
-/* Removes the nodes whose newest version is a tombstone. Alone with the store. */
+static int compare_tombstones(const void *a, const void *b)
+{
+    const struct tombstone *x = a;
+    const struct tombstone *y = b;
+
+    if (x->tab->id != y->tab->id)
+        return x->tab->id < y->tab->id ? -1 : 1;
+    return x->node < y->node ? -1 : x->node > y->node;
+}
+
+/* Removes the nodes whose newest version is a tombstone. Alone with the store. A key
+ * deleted several times was noted as often: each node is looked at once, for after its
+ * removal it may be gone. */
 static void remove_tombstones(struct loader *loader)
 {
+    if (loader->count > 1)
+        qsort(loader->tombstones, loader->count, sizeof *loader->tombstones,
+              compare_tombstones);
     for (size_t i = 0; i < loader->count; i++) {
         struct tombstone *t = &loader->tombstones[i];
-        struct node *node = arena_node(t->tab->arena, t->node);
         struct adb_mutex *lock;
+        struct node *node;
         struct version *version;
 
-        if ((atomic_load_explicit(&node->key_len_flags, memory_order_relaxed) &
-             NODE_DEAD) != 0)
-            continue; /* noted twice */
+        if (i > 0 && compare_tombstones(t - 1, t) == 0)
+            continue;
+        node = arena_node(t->tab->arena, t->node);
         version = arena_version(t->tab->arena,
                                 atomic_load_explicit(&node->head, memory_order_relaxed));
         if (version->value_len != VERSION_DELETED)

@@ -147,6 +147,32 @@ static void rows_are_found_again_after_reopening(void **state)
     close_fixture(&f);
 }
 
+static void keys_deleted_again_and_again_stay_deleted(void **state)
+{
+    struct fixture f;
+    char key[32];
+
+    (void)state;
+    open_fixture(&f, folder);
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 500; i++) {
+            (void)snprintf(key, sizeof key, "key%05d", i);
+            OK(put(&f, key, "v"));
+            OK(armdb_commit(f.session, &err));
+            if (round < 3 || i % 2 == 0) {
+                OK(armdb_delete(f.session, f.table, key, strlen(key), &err));
+                OK(armdb_commit(f.session, &err));
+            }
+        }
+        close_fixture(&f);
+        open_fixture(&f, folder);
+        assert_int_equal(armdb_count(f.table), round < 3 ? 0 : 250);
+    }
+    assert_null(get(f.session, f.table, "key00002"));
+    assert_string_equal(get(f.session, f.table, "key00003"), "v");
+    close_fixture(&f);
+}
+
 static void a_range_gives_rows_in_order_both_ways(void **state)
 {
     struct fixture f;
@@ -544,6 +570,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         T(rows_are_found_again_after_reopening),
+        T(keys_deleted_again_and_again_stay_deleted),
         T(a_range_gives_rows_in_order_both_ways),
         T(a_list_of_keys_comes_in_its_order),
         T(others_see_a_commit_whole_and_only_then),
