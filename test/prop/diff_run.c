@@ -514,6 +514,8 @@ static bool compare_outcomes(struct run *run, const struct step *step)
     if (strcmp(a->head.data, b->head.data) != 0)
         return report(v, "column names and types", a->head.data, b->head.data);
     v->rows += a->row_count;
+    if (a->row_count == ROWS_MAX && b->row_count == ROWS_MAX)
+        return true; /* cut off, so perhaps different rows */
     if (step->compare == COMPARE_PREFIX
         && !compare_lists(v, "order", &a->prefix, &b->prefix, a->row_count, b->row_count,
                           false))
