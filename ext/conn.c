@@ -302,9 +302,22 @@ bool conn_is_explicit(struct conn *conn)
     return count_busy_writers(conn->db) == 0;
 }
 
-bool conn_is_writing(struct conn *conn)
+bool conn_is_changing(struct conn *conn)
 {
-    return count_busy_writers(conn->db) != 0;
+    sqlite3_stmt *stmt = NULL;
+
+    while ((stmt = sqlite3_next_stmt(conn->db, stmt)) != NULL) {
+        const char *sql = sqlite3_sql(stmt);
+
+        if (!sqlite3_stmt_busy(stmt) || sqlite3_stmt_readonly(stmt) || sql == NULL)
+            continue;
+        while (*sql == ' ' || *sql == '\t' || *sql == '\n' || *sql == '\r')
+            sql++;
+        if (sqlite3_strnicmp(sql, "insert", 6) != 0 &&
+            sqlite3_strnicmp(sql, "replace", 7) != 0)
+            return true;
+    }
+    return false;
 }
 
 bool conn_is_settled(struct conn *conn, uint32_t writers)

@@ -94,8 +94,9 @@ int conn_prepare(sqlite3 *db, sqlite3_stmt **stmt, const char *format, ...);
 /* True when the transaction that is being ended was opened by BEGIN or SAVEPOINT
  * rather than by the statement that runs now. See conn.c. */
 bool conn_is_explicit(struct conn *conn);
-/* True when a statement that writes is running. */
-bool conn_is_writing(struct conn *conn);
+/* True when an UPDATE or DELETE is running: anything that writes and does not begin with
+ * INSERT or REPLACE. */
+bool conn_is_changing(struct conn *conn);
 
 /* True when a file database of the connection is in a write transaction outside WAL
  * mode, so that COMMIT can still come to nothing with SQLITE_BUSY. */

@@ -39,8 +39,12 @@ static void free_cursor(struct vtab_cursor *cursor)
     bytebuf_fini(&cursor->scratch);
     bytebuf_fini(&cursor->prefix);
     bytebuf_fini(&cursor->list);
+    bytebuf_fini(&cursor->text);
+    bytebuf_fini(&cursor->kept);
+    bytebuf_fini(&cursor->collected);
     key_range_fini(&cursor->range);
     sqlite3_free(cursor->keys);
+    sqlite3_free(cursor->spans);
     sqlite3_free(cursor);
 }
 
@@ -65,6 +69,9 @@ static struct vtab_cursor *make_cursor(void)
     bytebuf_init(&cursor->scratch);
     bytebuf_init(&cursor->prefix);
     bytebuf_init(&cursor->list);
+    bytebuf_init(&cursor->text);
+    bytebuf_init(&cursor->kept);
+    bytebuf_init(&cursor->collected);
     key_range_init(&cursor->range);
     return cursor;
 }
@@ -235,15 +242,48 @@ int vtab_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column)
     return row_value(cursor, context, info->row_index);
 }
 
-/* A table WITHOUT ROWID is never asked. */
+/* A table WITHOUT ROWID should never be asked. But a DELETE or UPDATE with LIMIT that is
+ * the first statement on the table is rewritten to `rowid IN (SELECT rowid ...)` before
+ * SQLite has heard that there is none: any number that tells rows apart will do. */
 int vtab_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
 {
-    *rowid = 0;
-    return errmap_set(base->pVtab, SQLITE_INTERNAL,
-                      sqlite3_mprintf("an armdb table has no rowid"));
+    *rowid = (sqlite3_int64)armdb_cursor_row_id(((struct vtab_cursor *)base)->rows);
+    return SQLITE_OK;
 }
 
 /* ---- Stepping ----------------------------------------------------------------------------- */
+
+enum armdb_rc vtab_cursor_seek_span(struct vtab_cursor *cursor, struct armdb_error *err)
+{
+    struct armdb_range *range = &cursor->span_range;
+    enum armdb_rc rc = ARMDB_DONE;
+
+    for (; cursor->span_at < cursor->span_count; cursor->span_at++) {
+        const struct vtab_span *span = &cursor->spans[cursor->span_at];
+
+        range->low = span->low;
+        range->low_len = span->low_len;
+        range->low_bound = span->low_bound;
+        range->high = span->high;
+        range->high_len = span->high_len;
+        range->high_bound = span->high_bound;
+        rc = armdb_cursor_seek_range(cursor->rows, range, err);
+        if (rc != ARMDB_DONE)
+            return rc;
+    }
+    return ARMDB_DONE;
+}
+
+/* The next row, in this range or the next. */
+enum armdb_rc vtab_cursor_next_row(struct vtab_cursor *cursor, struct armdb_error *err)
+{
+    enum armdb_rc rc = armdb_cursor_next(cursor->rows, err);
+
+    if (rc != ARMDB_DONE || cursor->span_at >= cursor->span_count)
+        return rc;
+    cursor->span_at++;
+    return vtab_cursor_seek_span(cursor, err);
+}
 
 int vtab_cursor_step(struct vtab_cursor *cursor, enum armdb_rc first,
                      const struct armdb_error *err)
@@ -271,7 +311,7 @@ int vtab_cursor_step(struct vtab_cursor *cursor, enum armdb_rc first,
              memcmp(value.z, cursor->prefix.data, cursor->prefix.len) == 0))
             break;
         cursor->have_value = false;
-        rc = armdb_cursor_next(cursor->rows, &error);
+        rc = vtab_cursor_next_row(cursor, &error);
     }
     cursor->eof = false;
     return SQLITE_OK;
@@ -285,7 +325,7 @@ int vtab_next(sqlite3_vtab_cursor *base)
 
     error.rc = ARMDB_OK;
     error.text[0] = '\0';
-    rc = armdb_cursor_next(cursor->rows, &error);
+    rc = vtab_cursor_next_row(cursor, &error);
     cursor->have_value = false;
     if (rc == ARMDB_OK && !cursor->tests_prefix)
         return SQLITE_OK;

@@ -26,9 +26,11 @@
  * The contract. idxNum, by bits; xFilter's arguments come in this order:
  *
  *   bits    field            argument          who rechecks
- *   0-4     eq_count         one for each,     SQLite, unless numeric affinity or
+ *   0-3     eq_count         one for each,     SQLite, unless numeric affinity or
  *                            in key order      a literal
- *   5-9     list_slot        (a list handle)   the same
+ *   4-7     list_slot        (a list handle)   the same
+ *   8       several
+ *   9       leans
  *   10-11   low  0 - 1 > 2 >=  one if not 0    the same; with `like` SQLite
  *   12-13   high 0 - 1 < 2 <=  one if not 0    the same; with `like` SQLite
  *   14      prefix           one               cursor.c, where the range is not exact
@@ -40,7 +42,7 @@
  *   20      like
  *   21      offset_consumed                    cursor.c skips
  *   22-28   literals of the first 7 equalities
- *   29, 30  low_literal, high_literal; where there are no bounds, 29 is `several` */
+ *   29, 30  low_literal, high_literal */
 #include "ext/plan.h"
 
 #include <string.h>
@@ -61,12 +63,16 @@ static bool is_known(const struct plan_term *term)
     return term->literal && !term->is_number;
 }
 
+/* True when a number compared with this part can mean two things. */
+static bool has_open_meaning(const struct key_part *part)
+{
+    return part->affinity == AFFINITY_TEXT || part->affinity == AFFINITY_BLOB;
+}
+
 /* True when the comparison is decided by the key exactly as SQLite decides it. */
 static bool is_exact(const struct plan_term *term, const struct key_part *part)
 {
-    if (part->affinity == AFFINITY_TEXT || part->affinity == AFFINITY_BLOB)
-        return is_known(term);
-    return true;
+    return !has_open_meaning(part) || is_known(term);
 }
 
 /* The usable equality on a key part; one that is no IN is preferred. */
@@ -119,6 +125,25 @@ static struct plan_term *find_column_op(struct plan_query *query, int column,
     return NULL;
 }
 
+/* Decides what becomes of an IN on the next part. One can be had as a list. For another,
+ * SQLite calls xFilter once for each value and tests the rows by `column = value`, which
+ * is not what IN means where a number meets a text: false, it is not used there. */
+static bool take_list(const struct key_layout *key, struct plan *plan,
+                      struct plan_term *term, struct plan_term **list)
+{
+    if (!term->is_in)
+        return true;
+    if (*list != NULL) {
+        if (!has_open_meaning(&key->parts[plan->eq_count]))
+            return true;
+        if (has_open_meaning(&key->parts[plan->list_slot - 1]))
+            return false;
+    }
+    *list = term;
+    plan->list_slot = plan->eq_count + 1;
+    return true;
+}
+
 static void choose_equalities(struct plan_query *query, struct plan *plan, int *argv)
 {
     const struct key_layout *key = &query->schema->key;
@@ -129,30 +154,24 @@ static void choose_equalities(struct plan_query *query, struct plan *plan, int *
         const struct key_part *part = &key->parts[plan->eq_count];
         struct plan_term *term = find_equality(query, part);
 
-        if (term == NULL)
+        if (term == NULL || !take_list(key, plan, term, &list))
             break;
         term->argv = ++*argv;
         /* Behind a part that filter.c may have to leave out, nothing is held. */
         plan->exact = plan->exact && is_exact(term, part);
+        if (!is_exact(term, part))
+            plan->open |= UINT32_C(1) << plan->eq_count;
         term->omit = plan->exact;
-        if (part->affinity == AFFINITY_TEXT || part->affinity == AFFINITY_BLOB) {
+        if (has_open_meaning(part)) {
             if (plan->eq_count >= PLAN_LITERAL_MAX)
                 plan->exact = term->omit = false;
             else if (is_known(term))
                 plan->literals |= UINT32_C(1) << plan->eq_count;
         }
         plan->eq_count++;
-        if (term->is_in) {
-            list = term;
-            plan->list_slot = plan->eq_count;
-        }
     }
-    /* A list is worth it where every value is a whole key. Elsewhere SQLite calls
-     * xFilter once for each value, and this plan cannot tell. */
-    if (list != NULL && plan->eq_count == key->part_count)
+    if (list != NULL)
         list->as_list = true;
-    else
-        plan->list_slot = 0;
 }
 
 static void choose_bounds(struct plan_query *query, struct plan *plan, int *argv)
@@ -197,14 +216,31 @@ static int key_position(const struct schema *schema, int column)
     return schema->columns[column].key_index;
 }
 
+/* True when a part of the key has one value in all rows delivered. */
+static bool is_constant(const struct plan *plan, bool strict, uint32_t part)
+{
+    return part < plan->eq_count && part + 1 != plan->list_slot &&
+           !(strict && (plan->open >> part & 1) != 0);
+}
+
+/* The first part from `part` on that is no constant; part_count when there is none. */
+static uint32_t skip_constants(const struct plan_query *query, const struct plan *plan,
+                               bool strict, uint32_t part)
+{
+    while (part < query->schema->key.part_count && is_constant(plan, strict, part))
+        part++;
+    return part;
+}
+
 /* Rows come in key order, from either end. True when that is the order asked for;
- * parts held by equality stand for a constant and may be missing or anywhere. */
-static bool is_sorted(const struct plan_query *query, const struct plan *plan,
+ * parts held by equality stand for a constant and may be missing or anywhere. A part
+ * whose equality may hold for several spellings is no constant when `strict`, and else
+ * is one that the order must not name. */
+static bool is_sorted(const struct plan_query *query, const struct plan *plan, bool strict,
                       bool *reverse)
 {
     const struct key_layout *key = &query->schema->key;
-    uint32_t fixed = plan->list_slot == 0 ? plan->eq_count : 0;
-    uint32_t next = fixed;
+    uint32_t next = skip_constants(query, plan, strict, 0);
     bool first = true;
 
     for (uint32_t i = 0; i < query->order_count; i++) {
@@ -213,8 +249,11 @@ static bool is_sorted(const struct plan_query *query, const struct plan *plan,
 
         if (next == key->part_count)
             return true; /* the key is unique: nothing is left to sort */
-        if (at >= 0 && (uint32_t)at < fixed)
+        if (at >= 0 && is_constant(plan, strict, (uint32_t)at)) {
+            if ((plan->open >> at & 1) != 0)
+                return false;
             continue;
+        }
         if (at < 0 || (uint32_t)at != next)
             return false;
         backward = query->order[i].desc != key->parts[at].desc;
@@ -223,7 +262,7 @@ static bool is_sorted(const struct plan_query *query, const struct plan *plan,
         else if (backward != *reverse)
             return false;
         first = false;
-        next++;
+        next = skip_constants(query, plan, strict, next + 1);
     }
     return true;
 }
@@ -233,26 +272,25 @@ static bool is_sorted(const struct plan_query *query, const struct plan *plan,
 static bool is_grouped(const struct plan_query *query, const struct plan *plan)
 {
     const struct key_layout *key = &query->schema->key;
-    uint32_t fixed = plan->list_slot == 0 ? plan->eq_count : 0;
     uint64_t seen = 0;
-    uint64_t wanted;
+    uint64_t run = 0;
     bool others = false;
-    uint32_t next = fixed;
+    uint32_t next;
 
     for (uint32_t i = 0; i < query->order_count; i++) {
         int at = key_position(query->schema, query->order[i].column);
 
         if (at < 0 || at >= 64)
             others = true;
-        else if ((uint32_t)at >= fixed)
+        else if (!is_constant(plan, true, (uint32_t)at))
             seen |= UINT64_C(1) << at;
     }
-    while (next < key->part_count && next < 64 && (seen >> next & 1) != 0)
-        next++;
-    if (next == key->part_count)
-        return true;
-    wanted = next == 0 ? 0 : ~UINT64_C(0) >> (64 - next);
-    return !others && (seen & ~wanted) == 0;
+    next = skip_constants(query, plan, true, 0);
+    while (next < key->part_count && next < 64 && (seen >> next & 1) != 0) {
+        run |= UINT64_C(1) << next;
+        next = skip_constants(query, plan, true, next + 1);
+    }
+    return next == key->part_count || (!others && seen == run);
 }
 
 static void choose_order(struct plan_query *query, struct plan *plan)
@@ -271,7 +309,12 @@ static void choose_order(struct plan_query *query, struct plan *plan)
         plan->ordered = is_grouped(query, plan);
         return;
     }
-    plan->ordered = is_sorted(query, plan, &reverse);
+    plan->ordered = is_sorted(query, plan, true, &reverse);
+    if (!plan->ordered && plan->open != 0 && plan->list_slot == 0 &&
+        plan->eq_count < query->schema->key.part_count) {
+        plan->ordered = is_sorted(query, plan, false, &reverse);
+        plan->leans = plan->ordered;
+    }
     plan->reverse = plan->ordered && reverse;
 }
 
@@ -303,8 +346,7 @@ static bool has_open_number(const struct plan_query *query)
         int at = key_position(query->schema, term->column);
 
         if (term->argv != 0 && term->op == PLAN_OP_EQ && term->is_number && at >= 0 &&
-            (key->parts[at].affinity == AFFINITY_TEXT ||
-             key->parts[at].affinity == AFFINITY_BLOB))
+            has_open_meaning(&key->parts[at]))
             return true;
     }
     return false;
@@ -375,8 +417,10 @@ bool plan_choose(struct plan_query *query, struct plan *plan)
         prefix->omit = true;
     }
     plan->several = has_open_number(query);
+    /* SQLite does not sort what it takes for one row. */
     plan->unique = !plan->empty && plan->list_slot == 0 && !plan->several &&
-                   plan->eq_count == schema->key.part_count;
+                   plan->eq_count == schema->key.part_count &&
+                   (plan->open == 0 || query->order_count == 0);
     choose_order(query, plan);
     choose_limit(query, plan, &argv);
     return true;
@@ -400,8 +444,10 @@ static enum plan_op bound_op(unsigned code, enum plan_op strict, enum plan_op in
 
 int plan_number(const struct plan *plan)
 {
-    uint32_t n = plan->eq_count | plan->list_slot << 5;
+    uint32_t n = plan->eq_count | plan->list_slot << 4;
 
+    n |= (plan->several ? UINT32_C(1) : 0) << 8;
+    n |= (plan->leans ? UINT32_C(1) : 0) << 9;
     n |= bound_code(plan->low, PLAN_OP_GT, PLAN_OP_GE) << 10;
     n |= bound_code(plan->high, PLAN_OP_LT, PLAN_OP_LE) << 12;
     n |= (plan->prefix ? UINT32_C(1) : 0) << 14;
@@ -413,10 +459,7 @@ int plan_number(const struct plan *plan)
     n |= (plan->like ? UINT32_C(1) : 0) << 20;
     n |= (plan->offset_consumed ? UINT32_C(1) : 0) << 21;
     n |= plan->literals << 22;
-    n |= (plan->low_literal || (plan->several && plan->low == PLAN_OP_OTHER)
-              ? UINT32_C(1)
-              : 0)
-         << 29;
+    n |= (plan->low_literal ? UINT32_C(1) : 0) << 29;
     n |= (plan->high_literal ? UINT32_C(1) : 0) << 30;
     return (int)n;
 }
@@ -426,8 +469,10 @@ void plan_from_number(int number, struct plan *plan)
     uint32_t n = (uint32_t)number;
 
     memset(plan, 0, sizeof *plan);
-    plan->eq_count = n & 31;
-    plan->list_slot = n >> 5 & 31;
+    plan->eq_count = n & 15;
+    plan->list_slot = n >> 4 & 15;
+    plan->several = (n >> 8 & 1) != 0;
+    plan->leans = (n >> 9 & 1) != 0;
     plan->low = bound_op(n >> 10 & 3, PLAN_OP_GT, PLAN_OP_GE);
     plan->high = bound_op(n >> 12 & 3, PLAN_OP_LT, PLAN_OP_LE);
     plan->prefix = (n >> 14 & 1) != 0;
@@ -439,8 +484,7 @@ void plan_from_number(int number, struct plan *plan)
     plan->like = (n >> 20 & 1) != 0;
     plan->offset_consumed = (n >> 21 & 1) != 0;
     plan->literals = n >> 22 & 127;
-    plan->low_literal = plan->low != PLAN_OP_OTHER && (n >> 29 & 1) != 0;
-    plan->several = plan->low == PLAN_OP_OTHER && (n >> 29 & 1) != 0;
+    plan->low_literal = (n >> 29 & 1) != 0;
     plan->high_literal = (n >> 30 & 1) != 0;
 }
 
@@ -547,6 +591,8 @@ enum armdb_rc plan_describe(const struct plan *plan, const struct schema *schema
 
 /* ---- Rows and cost ------------------------------------------------------------- */
 
+enum { LIST_ROWS = 10 }; /* taken for the length of an IN, which is not told */
+
 /* Rows when the bounds are unknown. Each equality on a leading part is taken to cut
  * the table by the same factor (by powers of two); one bound leaves a quarter, two
  * leave a 64th, as SQLite itself guesses. */
@@ -578,12 +624,14 @@ void plan_cost(const struct plan *plan, const struct schema *schema, uint64_t to
         out->cost = plan->empty ? 1.0 : 4.0;
         return;
     }
-    if (plan->list_slot != 0)
-        rows = total < 10 ? total : 10;
+    if (plan->list_slot != 0 && plan->eq_count == schema->key.part_count)
+        rows = total < LIST_ROWS ? total : LIST_ROWS;
     else if (range_rows != UINT64_MAX)
         rows = range_rows;
     else
         rows = guess_rows(plan, schema, total);
+    if (plan->list_slot != 0 && rows > LIST_ROWS && rows < total / LIST_ROWS)
+        rows *= LIST_ROWS;
     if (rows < 1)
         rows = 1;
     if (rows > UINT64_C(1) << 50)

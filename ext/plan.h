@@ -69,7 +69,7 @@ struct plan_query {
     bool like_meets_blobs;  /* SQLite was built so that LIKE matches blobs */
 };
 
-enum { PLAN_EQ_MAX = 31, PLAN_LITERAL_MAX = 7 };
+enum { PLAN_EQ_MAX = 15, PLAN_LITERAL_MAX = 7 };
 
 /* A chosen way; plan_number() packs it into idxNum. */
 struct plan {
@@ -85,6 +85,7 @@ struct plan {
     bool offset;          /* OFFSET is an argument */
     bool offset_consumed; /* and is skipped here */
     bool empty;           /* no row can satisfy the terms */
+    bool leans;           /* the order relies on equalities of open meaning */
     bool several;         /* a number of open meaning: more than one key may match */
     uint32_t literals;    /* bit i: the value of equality i is a literal */
     bool low_literal;
@@ -92,6 +93,7 @@ struct plan {
     /* Not packed: what the planner is told. */
     bool unique;  /* at most one row */
     bool exact;   /* the equalities certainly hold for what is delivered */
+    uint32_t open; /* bit p: the equality on part p may hold for several spellings */
     bool ordered; /* rows come as query.order asks */
 };
 
