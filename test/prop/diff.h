@@ -164,6 +164,7 @@ struct builder {
     bool loose;
     bool skip_count;
     bool deletes; /* no sub-query on t that is evaluated once, at first need */
+    bool updates; /* no sub-query on t at all */
 };
 void builder_start(struct builder *b);
 void add_value(struct builder *b, const struct value *value, int from);

@@ -19,6 +19,7 @@ void builder_start(struct builder *b)
     b->loose = false;
     b->skip_count = false;
     b->deletes = false;
+    b->updates = false;
 }
 
 void add_value(struct builder *b, const struct value *value, int from)
@@ -168,7 +169,7 @@ static void add_in(struct builder *b, const char *alias, int column)
     text_add(&b->sql, "%s%s %sIN (", alias, name,
              rng_chance(b->rng, 12) ? "NOT " : "");
     which = rng_below(b->rng, 6);
-    if (which == 1 && b->deletes)
+    if (which == 1 && (b->deletes || b->updates))
         which = 2;
     switch (which) {
     case 0:
@@ -274,7 +275,7 @@ static void add_maximum(struct builder *b, const char *alias, int column)
 {
     const char *of = binary_column(b);
 
-    if (of == NULL || b->deletes) {
+    if (of == NULL || b->deletes || b->updates) {
         add_between(b, alias, column);
         return;
     }
@@ -301,6 +302,10 @@ static void add_odd_term(struct builder *b, const char *alias, int column)
                  rng_chance(b->rng, 50) ? "=" : "<", alias, any_column(b));
         break;
     case 3:
+        if (b->updates) {
+            add_between(b, alias, column);
+            break;
+        }
         text_add(&b->sql, "EXISTS(SELECT 1 FROM t AS e WHERE e.%s = %s%s AND ",
                  any_column(b), alias[0] != '\0' ? alias : "t.", name);
         add_comparison(b, "e.", pick_column(b));

@@ -181,7 +181,7 @@ static void query_correlated(struct builder *b)
         b->loose = true;
     } else {
         text_add(&b->sql, "x.%s FROM t AS x WHERE x.%s %s t.%s", any_column(b),
-                 any_column(b), rng_chance(b->rng, 50) ? "=" : ">", c);
+                 any_column(b), rng_chance(b->rng, 50) ? "<" : ">", c);
         add_total_order(b, "x.");
         text_add(&b->sql, " LIMIT 1");
         if (rng_chance(b->rng, 30))

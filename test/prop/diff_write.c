@@ -8,7 +8,8 @@
  *
  * A native DELETE removes rows while it scans, and evaluates an uncorrelated sub-query
  * when it first needs it: over its own table that depends on how far it is. Such
- * sub-queries are not put into DELETE.
+ * sub-queries are not put into DELETE. A native UPDATE changes rows while it scans, so
+ * it gets no sub-query on its own table in WHERE.
  *
  * One thing no virtual table can do as a native one: UPDATE OR REPLACE of keys that
  * meets a row which the same statement still has to visit (SQLite hands a virtual
@@ -278,6 +279,7 @@ static void write_update(struct builder *b, const struct settings *settings)
     } else if (delicate) {
         add_simple_where(b);
     } else {
+        b->updates = true;
         add_where(b, "");
     }
 }
