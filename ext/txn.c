@@ -34,9 +34,9 @@
  * transaction a statement that inserts no row is run on a helper: the virtual table
  * temp.armdb_snapshot, of a module of its own. It takes no lock but on the connection's
  * private TEMP database, and from then on the helper hears xCommit or xRollback. It is
- * created when first needed, and lives as long as the connection, visible in TEMP's
- * schema. Two things show: after that first read changes() answers 0; and
- * a ROLLBACK of the very transaction that created it makes SQLite read its schema again.
+ * created when the extension is loaded, or, if that happened inside a transaction, when
+ * first needed, and lives as long as the connection, visible in TEMP's schema. One thing
+ * shows: after that first read changes() answers 0.
  * Where TEMP cannot be written (query_only) each statement has a moment of its own.
  * A memory store belongs to one connection and needs none of this. */
 #include <string.h>
@@ -229,7 +229,7 @@ static int helper_connect(sqlite3 *db, void *aux, int argc, const char *const *a
     (void)argv;
     (void)err;
     *out = NULL;
-    rc = sqlite3_declare_vtab(db, "CREATE TABLE x(nothing)");
+    rc = sqlite3_declare_vtab(db, "CREATE TABLE x(unused)");
     if (rc != SQLITE_OK)
         return rc;
     helper = sqlite3_malloc64(sizeof *helper);
@@ -377,8 +377,15 @@ int txn_register(struct conn *conn)
         .xRollback = helper_end,
     };
 
-    return sqlite3_create_module_v2(conn->db, HELPER, &module, conn_acquire(conn),
-                                    conn_release);
+    int rc = sqlite3_create_module_v2(conn->db, HELPER, &module, conn_acquire(conn),
+                                      conn_release);
+
+    /* Made now, where it is no part of anybody's transaction. Where TEMP cannot be
+     * written there is none, and each statement has a moment of its own. */
+    if (rc == SQLITE_OK && sqlite3_get_autocommit(conn->db))
+        (void)conn_run(conn->db, NULL,
+                       "CREATE VIRTUAL TABLE IF NOT EXISTS temp." HELPER " USING " HELPER);
+    return rc;
 }
 
 /* Makes the helper take part in the explicit transaction that is open. */
