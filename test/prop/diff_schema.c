@@ -32,7 +32,7 @@ static const char *const defaults[] = {
 };
 static const char *const checks[] = {
     "%s <> 5", "length(%s) < 60000", "typeof(%s) <> 'blob'", "%s IS NOT 2.0",
-    "%s < 'b' OR %s > 'c'", "%s NOT LIKE 'ab%%'", "%s BETWEEN -1e18 AND x'ff'",
+    "%s < 'b' OR %s > 'c'", "%s NOT GLOB 'ab*'", "%s BETWEEN -1e18 AND x'ff'",
 };
 
 const struct value *pool_pick(const struct column *column, struct rng *rng)
