@@ -15,7 +15,7 @@
  * listed in the manifest first (which may fail without harm), then the old one gets
  * its SEAL and is synced, then the new one becomes active. Appenders wait.
  *
- * Preallocation: 1 MiB at first, doubling up to 64 MiB. While flushes are small the new
+ * Preallocation: 1 MiB at first, doubling up to 8 MiB. While flushes are small the new
  * part is also written with zeros: a later sync then changes no metadata, which makes
  * a small durable commit about twice as fast; for large flushes that would only double
  * the bytes written. */
@@ -29,7 +29,7 @@
 enum {
     VERDICT_ROOM = FRAME_HEADER_BYTES + FRAME_ALIGNMENT,
     RESERVE_STEP_MIN = 1 << 20,
-    RESERVE_STEP_MAX = 64 << 20,
+    RESERVE_STEP_MAX = 8 << 20,
     SMALL_FLUSH_BYTES = 32 << 10, /* below it, preallocated space is written */
     WRITE_IOV_MAX = 1024,         /* pages in one write */
     WRITE_OPS_MAX = 16            /* writes in one batch */
@@ -629,6 +629,8 @@ void log_chunks_ended(struct log *log, uint32_t shard_id, uint64_t segment_numbe
         segtab_get(&log->segments, log_slot(log->slot_base, segment_number));
     bool sealed;
 
+    if (segment == NULL)
+        return; /* not while its chunks are open: compaction leaves it alone */
     adb_mutex_lock(&shard->lock);
     segment->open_chunks -= count;
     if (gsn != 0) {
