@@ -49,6 +49,7 @@ struct run {
     struct verdict *verdict;
     struct side side[2];
     bool tainted[CURSORS_MAX];
+    bool ended; /* the sides may differ from here on */
 };
 
 /* ---- Writing values down --------------------------------------------------- */
@@ -500,7 +501,8 @@ static bool compare_codes(struct verdict *v, const struct step *step, struct out
         return false;
     /* A statement that did not run leaves changes() as it was; on side 1 it may be 0,
      * since the first read of a transaction sets it (ext/txn.c; README says so). */
-    if (!a->ran || step->ddl || step->skip_count || !is_write(step->sql[0]))
+    if (!a->ran || (a->rc != SQLITE_OK && a->rc != SQLITE_CONSTRAINT) || step->ddl
+        || step->skip_count || step->sql[0] == NULL || !is_write(step->sql[0]))
         return true;
     return report_number(v, "changes()", a->changes, b->changes)
            && report_number(v, "growth of total_changes()", a->total, b->total);
@@ -598,6 +600,13 @@ static bool run_step(struct run *run, const struct step *step)
         return cursor_step(run, step);
     for (i = 0; i < 2; i++)
         run_sql(&run->side[i], step);
+    /* BEGIN IMMEDIATE over an old moment: no virtual table is asked then, so armdb can
+     * only say so at the first write. */
+    if (run->side[0].out.extended == SQLITE_BUSY_SNAPSHOT
+        && strncmp(step->sql[0], "BEGIN", 5) == 0) {
+        run->ended = true;
+        return true;
+    }
     if (!compare_outcomes(run, step))
         return false;
     taint_cursors(run, step);
@@ -630,7 +639,7 @@ void plan_run(const struct plan *plan, const struct settings *settings, const ch
     run.side[1].number = 1;
     if (!open_side(&run, &run.side[0]) || !open_side(&run, &run.side[1]))
         return;
-    for (i = 0; i < plan->step_count; i++) {
+    for (i = 0; i < plan->step_count && !run.ended; i++) {
         if (keep != NULL && !keep[i])
             continue;
         verdict->step = i;
