@@ -472,6 +472,22 @@ out:
     return rc;
 }
 
+bool manifest_is_there(struct adb_dir *dir)
+{
+    struct armdb_error ignored;
+    struct adb_file *file = NULL;
+    unsigned char bytes[sizeof magic];
+    bool is_there;
+
+    if (dir->io->ops->file_open(dir, MANIFEST_NAME, 0, &file, &ignored) != ARMDB_OK)
+        return false;
+    is_there = adb_file_read(file, MANIFEST_NAME, bytes, sizeof bytes, 0, &ignored) ==
+                   ARMDB_OK &&
+               memcmp(bytes, magic, sizeof magic) == 0;
+    dir->io->ops->file_close(file);
+    return is_there;
+}
+
 enum armdb_rc manifest_read(struct adb_dir *dir, const unsigned char uuid[16],
                             struct manifest *manifest, struct armdb_error *err)
 {

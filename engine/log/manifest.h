@@ -41,9 +41,9 @@ struct manifest_close { /* of chunks whose CLOSE's segment is gone */
 struct manifest {
     uint64_t edit; /* grows with every replacement */
     uint64_t next_segment;
-    uint64_t watermark;    /* Wm */
-    uint64_t feed_horizon; /* lowest GSN still complete */
-    uint64_t next_table;   /* table ids are never used again */
+    uint64_t watermark;                /* Wm */
+    uint64_t feed_horizon;             /* lowest GSN still complete */
+    uint64_t next_table;               /* table ids are never used again */
     struct manifest_segment *segments; /* owned, in rising number */
     size_t segment_count;
     struct manifest_verdict *verdicts; /* owned */
@@ -55,25 +55,31 @@ struct manifest {
 void manifest_init(struct manifest *manifest);
 void manifest_fini(struct manifest *manifest);
 /* Deep copy; *to was initialised. */
-enum armdb_rc manifest_copy(const struct manifest *from, struct manifest *to) ADB_MUST_CHECK;
-enum armdb_rc manifest_add(struct manifest *manifest, const struct manifest_segment *segment)
-    ADB_MUST_CHECK;
+enum armdb_rc manifest_copy(const struct manifest *from,
+                            struct manifest *to) ADB_MUST_CHECK;
+enum armdb_rc manifest_add(struct manifest *manifest,
+                           const struct manifest_segment *segment) ADB_MUST_CHECK;
 /* NULL when it lists none of this number. Valid until segments change. */
 struct manifest_segment *manifest_find(struct manifest *manifest, uint64_t number);
 void manifest_remove(struct manifest *manifest, uint64_t number);
 
 /* The file carries the store's uuid; a manifest of another store is ARMDB_CORRUPT. */
-enum armdb_rc manifest_encode(const struct manifest *manifest, const unsigned char uuid[16],
-                              unsigned char **bytes, size_t *n) ADB_MUST_CHECK; /* ADB_MEM_LOG */
+enum armdb_rc manifest_encode(const struct manifest *manifest,
+                              const unsigned char uuid[16], unsigned char **bytes,
+                              size_t *n) ADB_MUST_CHECK; /* ADB_MEM_LOG */
 /* *manifest was initialised; it is replaced when that succeeds. */
 enum armdb_rc manifest_decode(const unsigned char *bytes, size_t n,
                               const unsigned char uuid[16], struct manifest *manifest,
                               struct armdb_error *err) ADB_MUST_CHECK;
+/* Does the file in this folder begin as a manifest does, whoever's it is? */
+bool manifest_is_there(struct adb_dir *dir);
 enum armdb_rc manifest_read(struct adb_dir *dir, const unsigned char uuid[16],
-                            struct manifest *manifest, struct armdb_error *err) ADB_MUST_CHECK;
+                            struct manifest *manifest,
+                            struct armdb_error *err) ADB_MUST_CHECK;
 /* Replaces the file durably (adb_file_replace), with edit + 1, and stores the new
  * edit number in *manifest when that succeeded. */
 enum armdb_rc manifest_write(struct adb_dir *dir, const unsigned char uuid[16],
-                             struct manifest *manifest, struct armdb_error *err) ADB_MUST_CHECK;
+                             struct manifest *manifest,
+                             struct armdb_error *err) ADB_MUST_CHECK;
 
 #endif

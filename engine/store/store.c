@@ -119,6 +119,7 @@ static enum armdb_rc check_fixed(const struct superblock *sb,
 struct folder {
     bool superblock;
     bool manifest;
+    bool segments;
     bool foreign; /* something that no store puts there */
     char foreign_name[64];
 };
@@ -127,14 +128,15 @@ static bool look_at_name(void *arg, const char *name)
 {
     struct folder *folder = arg;
     uint64_t number;
-    size_t len = strlen(name);
 
     if (strcmp(name, SUPERBLOCK_NAME) == 0) {
         folder->superblock = true;
     } else if (strcmp(name, MANIFEST_NAME) == 0) {
         folder->manifest = true;
-    } else if (strcmp(name, LOCK_NAME) != 0 && !segment_name_parse(name, &number) &&
-               !(len > 4 && strcmp(name + len - 4, ".tmp") == 0)) {
+    } else if (segment_name_parse(name, &number)) {
+        folder->segments = true;
+    } else if (strcmp(name, LOCK_NAME) != 0 && strcmp(name, MANIFEST_NAME ".tmp") != 0 &&
+               strcmp(name, SUPERBLOCK_NAME ".tmp") != 0) {
         if (!folder->foreign)
             (void)snprintf(folder->foreign_name, sizeof folder->foreign_name, "%.60s",
                            name);
@@ -143,7 +145,9 @@ static bool look_at_name(void *arg, const char *name)
     return true;
 }
 
-/* A store, an empty folder, or something of somebody else? */
+/* A store, an empty folder, the rest of a creation that did not finish, or something of
+ * somebody else? A creation makes no segment before the superblock is there: a folder
+ * with segments and without one is a store that was damaged, and is left alone. */
 static enum armdb_rc look_at_folder(struct armdb *store, struct folder *folder,
                                     struct armdb_error *err)
 {
@@ -151,14 +155,24 @@ static enum armdb_rc look_at_folder(struct armdb *store, struct folder *folder,
 
     memset(folder, 0, sizeof *folder);
     rc = store->io->ops->dir_list(store->dir, look_at_name, folder, err);
-    if (rc != ARMDB_OK)
+    if (rc != ARMDB_OK || folder->superblock)
         return rc;
-    if (!folder->superblock && folder->foreign)
+    if (folder->manifest && !folder->foreign && !manifest_is_there(store->dir)) {
+        folder->foreign = true;
+        (void)snprintf(folder->foreign_name, sizeof folder->foreign_name,
+                       "a file named " MANIFEST_NAME " that is not armdb's");
+    }
+    if (folder->foreign)
         return ADB_FAIL(ARMDB_NOTADB, err,
                         "%s is not an armdb store: it holds %s; name an empty or a new "
                         "folder",
                         store->path, folder->foreign_name);
-    if (!folder->superblock && !store->options.create)
+    if (folder->segments)
+        return ADB_FAIL(ARMDB_NOTADB, err,
+                        "%s holds segments of an armdb store but no " SUPERBLOCK_NAME
+                        "; put that file back from a backup",
+                        store->path);
+    if (!store->options.create)
         return ADB_FAIL(ARMDB_NOT_FOUND, err, "there is no armdb store in %s",
                         store->path);
     return ARMDB_OK;
