@@ -50,6 +50,8 @@ struct run {
     struct side side[2];
     bool tainted[CURSORS_MAX];
     bool ended; /* the sides may differ from here on */
+    /* What the other connection had changed when this one's moment began, or later. */
+    int64_t seen[CONNECTIONS_MAX];
 };
 
 /* ---- Writing values down --------------------------------------------------- */
@@ -561,7 +563,7 @@ static bool cursor_step(struct run *run, const struct step *step)
 /* After a write the cursors of the same connection show what they like; after a
  * rollback they are stepped once more, which must be harmless, and given up, since a
  * native one is. */
-static void taint_cursors(struct run *run, const struct step *step)
+static void taint_cursors(struct run *run, const struct step *step, int connection)
 {
     bool reads = strncmp(step->sql[0], "SELECT", 6) == 0
                  || strncmp(step->sql[0], "WITH", 4) == 0;
@@ -575,7 +577,7 @@ static void taint_cursors(struct run *run, const struct step *step)
         sqlite3_stmt *any = run->side[0].cursor[i];
 
         if (any == NULL
-            || sqlite3_db_handle(any) != run->side[0].db[step->connection])
+            || sqlite3_db_handle(any) != run->side[0].db[connection])
             continue;
         run->tainted[i] = true;
         for (side = 0; rolled_back && side < 2; side++) {
@@ -590,8 +592,54 @@ static void taint_cursors(struct run *run, const struct step *step)
     }
 }
 
+/* Where a native table answers SQLITE_BUSY_SNAPSHOT armdb may go on: nobody asks a
+ * virtual table at BEGIN IMMEDIATE, so it says so at the first write; a native commit
+ * of changes that were all undone makes other moments old, an armdb one not; and a
+ * statement that cannot have rows (key IS NULL) does not fix the moment here. */
+static bool is_milder(const struct step *step, const struct outcome *armdb)
+{
+    return armdb->extended != SQLITE_BUSY_SNAPSHOT
+           || strncmp(step->sql[0], "BEGIN", 5) == 0;
+}
+
+/* A native table does not even write a row that is changed to what it was, so nobody's
+ * moment gets old by it. To armdb it is a change. */
+static bool is_changed_to_the_same(const struct run *run, int connection)
+{
+    return run->side[1].out.extended == SQLITE_BUSY_SNAPSHOT
+           && sqlite3_total_changes64(run->side[0].db[1 - connection])
+                  > run->seen[connection];
+}
+
+/* After each step: connections that hold no moment will begin a new one. */
+static void note_moments(struct run *run)
+{
+    bool open[CONNECTIONS_MAX] = { false, false };
+    int i;
+
+    for (i = 0; i < CURSORS_MAX; i++)
+        if (run->side[0].cursor[i] != NULL)
+            open[sqlite3_db_handle(run->side[0].cursor[i]) == run->side[0].db[1]] = true;
+    for (i = 0; i < 2; i++)
+        if (!open[i] && sqlite3_get_autocommit(run->side[0].db[i]))
+            run->seen[i] = sqlite3_total_changes64(run->side[0].db[1 - i]);
+}
+
+/* After SQLITE_BUSY_SNAPSHOT an application rolls back. A virtual table is asked after
+ * SQLite has locked the file for writing, which lasts until then. */
+static void give_transaction_up(struct run *run, int connection)
+{
+    static const struct step rollback = { .sql = { "ROLLBACK", "ROLLBACK" } };
+    int i;
+
+    for (i = 0; i < 2; i++)
+        sqlite3_exec(run->side[i].db[connection], "ROLLBACK", NULL, NULL, NULL);
+    taint_cursors(run, &rollback, connection);
+}
+
 static bool run_step(struct run *run, const struct step *step)
 {
+    bool stale;
     int i;
 
     if (step->kind == STEP_REOPEN)
@@ -600,16 +648,17 @@ static bool run_step(struct run *run, const struct step *step)
         return cursor_step(run, step);
     for (i = 0; i < 2; i++)
         run_sql(&run->side[i], step);
-    /* BEGIN IMMEDIATE over an old moment: no virtual table is asked then, so armdb can
-     * only say so at the first write. */
-    if (run->side[0].out.extended == SQLITE_BUSY_SNAPSHOT
-        && strncmp(step->sql[0], "BEGIN", 5) == 0) {
+    stale = run->side[0].out.extended == SQLITE_BUSY_SNAPSHOT;
+    if ((stale && is_milder(step, &run->side[1].out))
+        || (!stale && is_changed_to_the_same(run, step->connection))) {
         run->ended = true;
         return true;
     }
     if (!compare_outcomes(run, step))
         return false;
-    taint_cursors(run, step);
+    if (stale)
+        give_transaction_up(run, step->connection);
+    taint_cursors(run, step, step->connection);
     return true;
 }
 
@@ -645,6 +694,8 @@ void plan_run(const struct plan *plan, const struct settings *settings, const ch
         verdict->step = i;
         if (!run_step(&run, &plan->step[i]))
             return;
+        if (settings->connections > 1)
+            note_moments(&run);
         verdict->statements++;
     }
     for (i = 0; i < 2; i++) {
