@@ -302,7 +302,7 @@ bool conn_is_explicit(struct conn *conn)
     return count_busy_writers(conn->db) == 0;
 }
 
-bool conn_is_changing(struct conn *conn)
+bool conn_is_changing(struct conn *conn, bool whole)
 {
     sqlite3_stmt *stmt = NULL;
 
@@ -314,8 +314,24 @@ bool conn_is_changing(struct conn *conn)
         while (*sql == ' ' || *sql == '\t' || *sql == '\n' || *sql == '\r')
             sql++;
         if (sqlite3_strnicmp(sql, "insert", 6) != 0 &&
-            sqlite3_strnicmp(sql, "replace", 7) != 0)
+            sqlite3_strnicmp(sql, "replace", 7) != 0 &&
+            (whole || sqlite3_strnicmp(sql, "update", 6) != 0))
             return true;
+    }
+    return false;
+}
+
+bool conn_has_cast(struct conn *conn)
+{
+    sqlite3_stmt *stmt = NULL;
+
+    while ((stmt = sqlite3_next_stmt(conn->db, stmt)) != NULL) {
+        const char *sql = sqlite3_sql(stmt);
+
+        for (; sqlite3_stmt_busy(stmt) && sql != NULL && *sql != '\0'; sql++) {
+            if (sqlite3_strnicmp(sql, "cast", 4) == 0)
+                return true;
+        }
     }
     return false;
 }

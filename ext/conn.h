@@ -53,6 +53,7 @@ struct conn {
     uint32_t refs;
     struct conn_store *stores; /* owned */
     bool hold_enlisted;        /* the helper table will hear the transaction's end */
+    bool helper_made;          /* it was created, or could not be */
     struct vtab *planned;      /* borrowed: whose xBestIndex ran last (functions.c) */
 };
 
@@ -94,9 +95,12 @@ int conn_prepare(sqlite3 *db, sqlite3_stmt **stmt, const char *format, ...);
 /* True when the transaction that is being ended was opened by BEGIN or SAVEPOINT
  * rather than by the statement that runs now. See conn.c. */
 bool conn_is_explicit(struct conn *conn);
-/* True when an UPDATE or DELETE is running: anything that writes and does not begin with
- * INSERT or REPLACE. */
-bool conn_is_changing(struct conn *conn);
+/* True when a statement is running that may change rows by a scan of every column
+ * (`whole`) or of some: an UPDATE asks for all, an UPDATE ... FROM and a DELETE do not;
+ * an INSERT or REPLACE changes none it has scanned. */
+bool conn_is_changing(struct conn *conn, bool whole);
+/* True when the word CAST is in the text of a running statement. */
+bool conn_has_cast(struct conn *conn);
 
 /* True when a file database of the connection is in a write transaction outside WAL
  * mode, so that COMMIT can still come to nothing with SQLITE_BUSY. */

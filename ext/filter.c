@@ -12,8 +12,8 @@
  * Several become a list, sorted by what follows in the key if the plan's order leans on
  * the column being constant. What is left over is a plan for at most one row in an UPDATE
  * or DELETE, where SQLite looks at the first row only, and two such columns at once where
- * the order leans on them. The first is taken by its own meaning if it is a parameter;
- * else both are refused, with a text that says what to write instead.
+ * the order leans on them. The first is taken by its own meaning if it is a parameter
+ * and no CAST is about; else both are refused, with a text that says what to write instead.
  *
  * A list (IN) makes a sorted list of keys, which the engine looks up as one batch, or,
  * when it is followed by less than a whole key, a sorted list of ranges, walked one after
@@ -650,14 +650,15 @@ static int widen(struct filter *f, uint32_t part)
  * bound must leave all of them in. SQLite tests each row. */
 static int raise_high(struct filter *f, enum affinity affinity, bool number)
 {
-    const char *text = f->high.z;
     bool found = true;
     int rc = SQLITE_OK;
 
-    if (!number && f->high.type != SQLITE_TEXT)
+    if (!number && (f->high.type != SQLITE_TEXT ||
+                    sqlite3_value_frombind(f->argv[f->at.high])))
         return SQLITE_OK;
-    if (!number && (sqlite3_value_frombind(f->argv[f->at.high]) ||
-                    (f->high.n > 0 && (unsigned char)text[0] >= ':')))
+    /* It is above them already; 'Inf' is such a number's text. */
+    if (f->high.type == SQLITE_TEXT && f->high.n > 0 &&
+        *(const unsigned char *)f->high.z >= ':')
         return SQLITE_OK;
     if (number && affinity == AFFINITY_BLOB && f->plan.list_slot == 0 && f->unsure == 0)
         rc = next_text(f, f->plan.eq_count, true, &found);
@@ -703,6 +704,23 @@ static int load_bounds(struct filter *f)
     return rc;
 }
 
+/* True when a row has the value itself in this part, behind the given first parts. */
+static int has_value(struct filter *f, uint32_t part, bool *found)
+{
+    struct vtab_cursor *cursor = f->cursor;
+    struct armdb_range seek = {.keys_only = true, .limit_hint = 1};
+    struct armdb_error error = {ARMDB_OK, 0, ""};
+    enum armdb_rc rc = key_range_begin(&f->vtab->schema->key, f->eq, part + 1,
+                                       &cursor->range);
+
+    if (rc == ARMDB_OK) {
+        key_range_get(&cursor->range, &seek);
+        rc = armdb_cursor_seek_range(cursor->rows, &seek, &error);
+    }
+    *found = rc == ARMDB_OK;
+    return rc == ARMDB_DONE ? SQLITE_OK : vtab_cursor_error(cursor, rc, &error);
+}
+
 /* One equality of open meaning. *several: it is to become a list. */
 static int settle_meaning(struct filter *f, uint32_t part, bool several_before,
                           bool *several)
@@ -724,13 +742,20 @@ static int settle_meaning(struct filter *f, uint32_t part, bool several_before,
     if (rc != SQLITE_OK || found.others == 0)
         return rc;
     if (!unique || !f->vtab->enlisted || f->vtab->open_count != 1 ||
-        !conn_is_changing(f->vtab->conn)) {
+        !conn_is_changing(f->vtab->conn, f->plan.whole)) {
         *several = true;
         return SQLITE_OK;
     }
-    if (found.others > 1 || found.base || itself) {
-        /* One row is wanted: a parameter means its own text, or itself. */
-        return sqlite3_value_frombind(f->argv[part]) ? SQLITE_OK : refuse_number(f, part);
+    if (itself)
+        rc = has_value(f, part, &found.base);
+    if (rc != SQLITE_OK)
+        return rc;
+    if (found.others > 1 || found.base) {
+        /* One row is wanted: a parameter means its own text, or itself; but one that
+         * went through a CAST still looks like a parameter. */
+        if (sqlite3_value_frombind(f->argv[part]) && !conn_has_cast(f->vtab->conn))
+            return SQLITE_OK;
+        return refuse_number(f, part);
     }
     f->eq[part].type = SQLITE_TEXT;
     f->eq[part].n = f->cursor->kept.len;

@@ -41,7 +41,8 @@
  *   19      empty
  *   20      like
  *   21      offset_consumed                    cursor.c skips
- *   22-28   literals of the first 7 equalities
+ *   22-27   literals of the first 6 equalities
+ *   28      whole
  *   29, 30  low_literal, high_literal */
 #include "ext/plan.h"
 
@@ -404,6 +405,7 @@ bool plan_choose(struct plan_query *query, struct plan *plan)
             key_position(schema, term->column) >= 0)
             plan->empty = true;
     }
+    plan->whole = query->columns_used == UINT64_MAX;
     plan->keys_only = needs_keys_only(query);
     if (!plan->empty) {
         if (prefix == NULL)
@@ -459,6 +461,7 @@ int plan_number(const struct plan *plan)
     n |= (plan->like ? UINT32_C(1) : 0) << 20;
     n |= (plan->offset_consumed ? UINT32_C(1) : 0) << 21;
     n |= plan->literals << 22;
+    n |= (plan->whole ? UINT32_C(1) : 0) << 28;
     n |= (plan->low_literal ? UINT32_C(1) : 0) << 29;
     n |= (plan->high_literal ? UINT32_C(1) : 0) << 30;
     return (int)n;
@@ -483,7 +486,8 @@ void plan_from_number(int number, struct plan *plan)
     plan->empty = (n >> 19 & 1) != 0;
     plan->like = (n >> 20 & 1) != 0;
     plan->offset_consumed = (n >> 21 & 1) != 0;
-    plan->literals = n >> 22 & 127;
+    plan->literals = n >> 22 & 63;
+    plan->whole = (n >> 28 & 1) != 0;
     plan->low_literal = (n >> 29 & 1) != 0;
     plan->high_literal = (n >> 30 & 1) != 0;
 }

@@ -69,7 +69,7 @@ struct plan_query {
     bool like_meets_blobs;  /* SQLite was built so that LIKE matches blobs */
 };
 
-enum { PLAN_EQ_MAX = 15, PLAN_LITERAL_MAX = 7 };
+enum { PLAN_EQ_MAX = 15, PLAN_LITERAL_MAX = 6 };
 
 /* A chosen way; plan_number() packs it into idxNum. */
 struct plan {
@@ -85,6 +85,7 @@ struct plan {
     bool offset;          /* OFFSET is an argument */
     bool offset_consumed; /* and is skipped here */
     bool empty;           /* no row can satisfy the terms */
+    bool whole;           /* SQLite wants every column: it may be an UPDATE's own scan */
     bool leans;           /* the order relies on equalities of open meaning */
     bool several;         /* a number of open meaning: more than one key may match */
     uint32_t literals;    /* bit i: the value of equality i is a literal */

@@ -34,10 +34,13 @@
  * transaction a statement that inserts no row is run on a helper: the virtual table
  * temp.armdb_snapshot, of a module of its own. It takes no lock but on the connection's
  * private TEMP database, and from then on the helper hears xCommit or xRollback. It is
- * created when the extension is loaded, or, if that happened inside a transaction, when
- * first needed, and lives as long as the connection, visible in TEMP's schema. One thing
- * shows: after that first read changes() answers 0.
- * Where TEMP cannot be written (query_only) each statement has a moment of its own.
+ * made while the first statement on a table on disk is prepared (not when the extension is
+ * loaded: that would read the schema, and fix the encoding, before the application has
+ * said anything), and lives as long as the connection, visible in TEMP's schema. Two
+ * things show: after that first read changes() answers 0; and a ROLLBACK of the very
+ * transaction in which it was made makes SQLite read its schema again. Where TEMP cannot
+ * be written (query_only), and where other statements were running whenever one was
+ * prepared, there is no helper, and each statement has a moment of its own.
  * A memory store belongs to one connection and needs none of this. */
 #include <string.h>
 
@@ -377,26 +380,27 @@ int txn_register(struct conn *conn)
         .xRollback = helper_end,
     };
 
-    int rc = sqlite3_create_module_v2(conn->db, HELPER, &module, conn_acquire(conn),
-                                      conn_release);
+    return sqlite3_create_module_v2(conn->db, HELPER, &module, conn_acquire(conn),
+                                    conn_release);
+}
 
-    /* Made now, where it is no part of anybody's transaction. Where TEMP cannot be
-     * written there is none, and each statement has a moment of its own. */
-    if (rc == SQLITE_OK && sqlite3_get_autocommit(conn->db))
-        (void)conn_run(conn->db, NULL,
-                       "CREATE VIRTUAL TABLE IF NOT EXISTS temp." HELPER " USING " HELPER);
-    return rc;
+void txn_make_helper(struct conn *conn)
+{
+    if (conn->helper_made || !sqlite3_get_autocommit(conn->db))
+        return;
+    conn->helper_made = true; /* tried: where TEMP cannot be written there is none */
+    (void)conn_run(conn->db, NULL,
+                   "CREATE VIRTUAL TABLE IF NOT EXISTS temp." HELPER " USING " HELPER);
 }
 
 /* Makes the helper take part in the explicit transaction that is open. */
 static bool enlist_helper(struct conn *conn)
 {
-    if (conn->hold_enlisted)
-        return true;
+    if (conn->hold_enlisted || !conn->helper_made)
+        return conn->hold_enlisted;
     if (conn_run(conn->db, NULL, "INSERT INTO temp." HELPER " SELECT NULL WHERE 0") !=
         SQLITE_OK)
-        (void)conn_run(conn->db, NULL,
-                       "CREATE VIRTUAL TABLE temp." HELPER " USING " HELPER);
+        conn->helper_made = false; /* a ROLLBACK or PRAGMA temp_store took it away */
     return conn->hold_enlisted;
 }
 

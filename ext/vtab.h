@@ -100,5 +100,7 @@ int vtab_rollback_to(sqlite3_vtab *base, int id);
 
 /* Registers the helper module of txn.c. */
 int txn_register(struct conn *conn);
+/* Creates its table in TEMP, unless a transaction is open. */
+void txn_make_helper(struct conn *conn);
 
 #endif

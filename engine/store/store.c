@@ -332,6 +332,7 @@ static enum armdb_rc open_files(struct armdb *store, struct armdb_error *err)
 {
     enum armdb_rc rc;
     struct folder folder;
+    struct armdb_error why;
     bool must_not_write = false;
 
     rc = look_at_folder(store, &folder, err);
@@ -346,7 +347,9 @@ static enum armdb_rc open_files(struct armdb *store, struct armdb_error *err)
     if (!folder.superblock)
         rc = create_files(store, err);
     else
-        rc = superblock_read(store->dir, &store->superblock, &must_not_write, err);
+        rc = superblock_read(store->dir, &store->superblock, &must_not_write, &why);
+    if (rc != ARMDB_OK && folder.superblock)
+        return ADB_FAIL(rc, err, "%.200s: %.280s", store->path, why.text);
     if (rc != ARMDB_OK)
         return rc;
     store->read_only = store->read_only || must_not_write;

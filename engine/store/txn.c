@@ -136,10 +136,14 @@ enum armdb_rc armdb_savepoint(struct armdb_session *session, int id,
 {
     struct txn *txn;
     struct savepoint *savepoint;
-    enum armdb_rc rc = txn_for_write(session, &txn, err);
+    enum armdb_rc rc =
+        armdb_begin(session, err); /* a store that is only read has them, too */
 
+    if (rc == ARMDB_OK && session->txn->state == TXN_PREPARED)
+        rc = txn_for_write(session, &txn, err);
     if (rc != ARMDB_OK)
         return rc;
+    txn = session->txn;
     /* Several tables of one store announce the same savepoint: it counts once. */
     if (txn->savepoint_count > 0 && txn->savepoints[txn->savepoint_count - 1].id >= id)
         return ARMDB_OK;
