@@ -321,6 +321,24 @@ bool conn_is_changing(struct conn *conn, bool whole)
     return false;
 }
 
+/* True when the text behind CAST( casts to a type of numeric affinity, as far as a look
+ * at the word behind AS tells. */
+static bool casts_to_number(const char *sql)
+{
+    static const char *const others[] = {"text", "blob", "char", "varchar", "clob", "none"};
+
+    for (; *sql != '\0'; sql++) {
+        if ((*sql != ' ' && *sql != ')') || sqlite3_strnicmp(sql + 1, "as ", 3) != 0)
+            continue;
+        for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+            if (sqlite3_strnicmp(sql + 4, others[i], (int)strlen(others[i])) == 0)
+                return false;
+        }
+        return true;
+    }
+    return false;
+}
+
 bool conn_has_cast(struct conn *conn)
 {
     sqlite3_stmt *stmt = NULL;
@@ -329,7 +347,7 @@ bool conn_has_cast(struct conn *conn)
         const char *sql = sqlite3_sql(stmt);
 
         for (; sqlite3_stmt_busy(stmt) && sql != NULL && *sql != '\0'; sql++) {
-            if (sqlite3_strnicmp(sql, "cast", 4) == 0)
+            if (sqlite3_strnicmp(sql, "cast", 4) == 0 && casts_to_number(sql))
                 return true;
         }
     }

@@ -99,7 +99,7 @@ bool conn_is_explicit(struct conn *conn);
  * (`whole`) or of some: an UPDATE asks for all, an UPDATE ... FROM and a DELETE do not;
  * an INSERT or REPLACE changes none it has scanned. */
 bool conn_is_changing(struct conn *conn, bool whole);
-/* True when the word CAST is in the text of a running statement. */
+/* True when a running statement's text has a CAST to a number in it. */
 bool conn_has_cast(struct conn *conn);
 
 /* True when a file database of the connection is in a write transaction outside WAL
