@@ -157,9 +157,8 @@ static enum armdb_rc take_row(struct armdb_cursor *cursor, node_ref ref, bool *t
     enum armdb_rc rc;
     struct tab *tab = cursor->tab;
     struct node *node = arena_node(tab->arena, ref);
-    struct version *version =
-        version_visible(tab, node, cursor->snapshot,
-                        cursor->session->txn, cursor->statement_limit);
+    struct version *version = version_visible(
+        tab, node, cursor->snapshot, cursor->session->txn, cursor->statement_limit);
     struct cursor_row *row = &cursor->rows[cursor->row_count];
     uint64_t word;
 
@@ -623,9 +622,8 @@ static bool find_again(struct armdb_cursor *cursor, struct cursor_row *row)
     ref = hashmap_find(tab->map, hashmap_hash(tab->map, key, row->key_len), key,
                        row->key_len);
     if (ref != 0)
-        version = version_visible(tab, arena_node(tab->arena, ref),
-                                  cursor->snapshot, cursor->session->txn,
-                                  cursor->statement_limit);
+        version = version_visible(tab, arena_node(tab->arena, ref), cursor->snapshot,
+                                  cursor->session->txn, cursor->statement_limit);
     if (version != NULL && version->value_len != VERSION_DELETED) {
         row->location = atomic_load_explicit(&version->location, memory_order_acquire);
         row->value_len = version->value_len;

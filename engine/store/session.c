@@ -94,6 +94,10 @@ void armdb_session_close(struct armdb_session *session)
         store->sessions = session->next;
     if (session->next != NULL)
         session->next->previous = session->previous;
+    /* Who still sleeps over a transaction of this session must not lead others to it. */
+    for (struct armdb_session *s = store->sessions; s != NULL; s = s->next)
+        if (s->waits_for == session)
+            s->waits_for = NULL;
     keep_counters(session); /* in one step with leaving the list: nothing counts twice */
     adb_mutex_unlock(&store->txn_lock);
     epoch_slot_destroy(session->slot);

@@ -338,6 +338,11 @@ static enum armdb_rc open_files(struct armdb *store, struct armdb_error *err)
     rc = look_at_folder(store, &folder, err);
     if (rc != ARMDB_OK)
         return rc;
+    if (folder.superblock) { /* of somebody else? Then nothing is put beside it */
+        rc = superblock_read(store->dir, &store->superblock, &must_not_write, &why);
+        if (rc != ARMDB_OK)
+            return ADB_FAIL(rc, err, "%.200s: %.280s", store->path, why.text);
+    }
     rc = lock_folder(store, err);
     if (rc != ARMDB_OK)
         return rc;

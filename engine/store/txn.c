@@ -464,9 +464,12 @@ enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doub
 
 /* ---- Commit ---- */
 
-/* Frees keys that were only locked, counts rows and bytes. Inside an epoch. */
-static void account_writes(struct armdb *store, struct txn *txn)
+/* Frees keys that were only locked, counts rows and bytes; tells whether anything was
+ * written at all. Inside an epoch. */
+static bool account_writes(struct armdb *store, struct txn *txn)
 {
+    bool wrote = false;
+
     for (struct txn_write *write = txn->last; write != NULL; write = write->previous) {
         bool live = write->kind == WRITE_PUT;
 
@@ -477,6 +480,7 @@ static void account_writes(struct armdb *store, struct txn *txn)
             write->superseded = true; /* settling passes it by */
             continue;
         }
+        wrote = true;
         if (live && !write->committed_live)
             (void)atomic_fetch_add_explicit(&write->tab->live_rows, 1,
                                             memory_order_relaxed);
@@ -495,6 +499,7 @@ static void account_writes(struct armdb *store, struct txn *txn)
                                                 memory_order_relaxed);
         }
     }
+    return wrote;
 }
 
 enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *err)
@@ -520,13 +525,12 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
             return rc;
     }
     epoch_enter(session->slot);
-    account_writes(store, txn);
+    queued = account_writes(store, txn);
     epoch_leave(session->slot);
     spill_end(store, txn, txn->undecided.gsn);
     bump_fini(&txn->records); /* the log has them */
     if (wrote)
         log_decided(&store->log, txn->shard, &txn->undecided);
-    queued = txn->write_count > 0;
     if (!queued)
         epoch_retire(store->epoch, &txn->retired, free_txn, NULL);
     adb_mutex_lock(&store->txn_lock);
