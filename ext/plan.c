@@ -248,7 +248,7 @@ static bool is_sorted(const struct plan_query *query, const struct plan *plan, b
         int at = key_position(query->schema, query->order[i].column);
         bool backward;
 
-        if (next == key->part_count)
+        if (strict && next == key->part_count)
             return true; /* the key is unique: nothing is left to sort */
         if (at >= 0 && is_constant(plan, strict, (uint32_t)at)) {
             if ((plan->open >> at & 1) != 0)
