@@ -20,8 +20,8 @@
 SQLITE_EXTENSION_INIT3
 
 enum {
-    ROWS_UNKNOWN = 100000,          /* taken for a table that cannot be asked */
-    VERSION_LIMIT_RIGHT = 3046000,  /* LIMIT and OFFSET are offered rightly */
+    ROWS_UNKNOWN = 100000,         /* taken for a table that cannot be asked */
+    VERSION_LIMIT_RIGHT = 3046000, /* LIMIT and OFFSET are offered rightly */
     TERMS_ON_STACK = 32
 };
 
@@ -90,13 +90,14 @@ static void translate_term(sqlite3_index_info *info, int i, struct plan_term *te
     if (!term->usable)
         return;
     term->is_in = term->op == PLAN_OP_EQ && sqlite3_vtab_in(info, i, -1);
-    term->literal = !term->is_in &&
-                    sqlite3_vtab_rhs_value(info, i, &rhs) == SQLITE_OK && rhs != NULL;
+    term->literal =
+        !term->is_in && sqlite3_vtab_rhs_value(info, i, &rhs) == SQLITE_OK && rhs != NULL;
     term->is_number = term->literal && (sqlite3_value_type(rhs) == SQLITE_INTEGER ||
                                         sqlite3_value_type(rhs) == SQLITE_FLOAT);
 }
 
-/* ---- Rows between known bounds ----------------------------------------------------------- */
+/* ---- Rows between known bounds
+ * ----------------------------------------------------------- */
 
 /* The literal that was given argv `number`; NULL when it is no literal. */
 static sqlite3_value *find_literal(sqlite3_index_info *info, int number)
@@ -167,14 +168,14 @@ static uint64_t count_range(const struct vtab *vtab, const struct plan *plan,
     if (key_range_begin(key, eq, plan->eq_count, &bounds) == ARMDB_OK &&
         narrow(plan, key, info, &bounds, &known) == ARMDB_OK && known) {
         key_range_get(&bounds, &range);
-        rows = key_range_is_empty(&bounds) ? 0 : armdb_range_estimate(vtab->table, &range);
+        rows =
+            key_range_is_empty(&bounds) ? 0 : armdb_range_estimate(vtab->table, &range);
     }
     key_range_fini(&bounds);
     return rows;
 }
 
-static void estimate(struct vtab *vtab, const struct plan *plan,
-                     sqlite3_index_info *info)
+static void estimate(struct vtab *vtab, const struct plan *plan, sqlite3_index_info *info)
 {
     struct plan_estimate estimated;
     uint64_t total = ROWS_UNKNOWN;
@@ -192,7 +193,8 @@ static void estimate(struct vtab *vtab, const struct plan *plan,
     info->estimatedRows = estimated.rows;
 }
 
-/* ---- The answer --------------------------------------------------------------------------- */
+/* ---- The answer
+ * --------------------------------------------------------------------------- */
 
 static int set_text(const struct vtab *vtab, const struct plan *plan,
                     sqlite3_index_info *info)
@@ -234,9 +236,8 @@ int vtab_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
     struct vtab *vtab = (struct vtab *)base;
     struct plan_term terms_here[TERMS_ON_STACK];
     struct plan_order order_here[TERMS_ON_STACK];
-    struct plan_query query = {.schema = vtab->schema,
-                               .terms = terms_here,
-                               .order = order_here};
+    struct plan_query query = {
+        .schema = vtab->schema, .terms = terms_here, .order = order_here};
     struct plan_order *order = order_here;
     void *memory = NULL;
     int rc;

@@ -325,7 +325,8 @@ bool conn_is_changing(struct conn *conn, bool whole)
  * at the word behind AS tells. */
 static bool casts_to_number(const char *sql)
 {
-    static const char *const others[] = {"text", "blob", "char", "varchar", "clob", "none"};
+    static const char *const others[] = {"text",    "blob", "char",
+                                         "varchar", "clob", "none"};
 
     for (; *sql != '\0'; sql++) {
         if ((*sql != ' ' && *sql != ')') || sqlite3_strnicmp(sql + 1, "as ", 3) != 0)

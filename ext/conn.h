@@ -20,8 +20,8 @@ struct drop {
     struct drop *next;
     unsigned char table[CONN_ID_BYTES];      /* uuid in the store */
     unsigned char attachment[CONN_ID_BYTES]; /* which CREATE's place it is */
-    bool created; /* that CREATE had made the store's table */
-    bool saved;   /* the store remembers it, too */
+    bool created;                            /* that CREATE had made the store's table */
+    bool saved;                              /* the store remembers it, too */
     bool is_new;  /* not a DROP: a CREATE of the running transaction */
     char *name;   /* owned: the table's name in a memory store, else NULL */
     char *schema; /* owned: the schema it was in; NULL: made by another connection */
@@ -37,10 +37,10 @@ struct conn_store {
     struct armdb_session *session; /* owned */
 
     /* The transaction. */
-    uint32_t enlisted;  /* tables that will hear xCommit or xRollback */
-    int savepoint_top;  /* highest savepoint id set in the session, -1 = none */
-    bool held;          /* the session's snapshot is held until the transaction ends */
-    bool was_read;      /* something was read or written in this transaction */
+    uint32_t enlisted; /* tables that will hear xCommit or xRollback */
+    int savepoint_top; /* highest savepoint id set in the session, -1 = none */
+    bool held;         /* the session's snapshot is held until the transaction ends */
+    bool was_read;     /* something was read or written in this transaction */
 
     struct drop *drops; /* owned */
     bool drops_loaded;  /* those that earlier processes left are among them */
@@ -69,8 +69,8 @@ void conn_release(void *conn);                /* a destructor for SQLite; NULL a
  * Errors: as armdb_open(). */
 enum armdb_rc conn_store_open(struct conn *conn, const char *path, bool memory,
                               const struct armdb_options *options,
-                              struct conn_store **out, struct armdb_error *err)
-    ADB_MUST_CHECK;
+                              struct conn_store **out,
+                              struct armdb_error *err) ADB_MUST_CHECK;
 
 void conn_drop_free(struct drop *drop); /* one, not its list; NULL is allowed */
 

@@ -29,7 +29,8 @@ enum {
     PIN_BYTES_MIN = 256 /* measured: below this a copy is cheaper than a pin */
 };
 
-/* ---- Opening and closing --------------------------------------------------------------- */
+/* ---- Opening and closing
+ * --------------------------------------------------------------- */
 
 static void free_cursor(struct vtab_cursor *cursor)
 {
@@ -95,8 +96,8 @@ int vtab_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
         cursor = make_cursor();
         if (cursor == NULL)
             return SQLITE_NOMEM;
-        opened = armdb_cursor_open(vtab->store->session, vtab->table, &cursor->rows,
-                                   &error);
+        opened =
+            armdb_cursor_open(vtab->store->session, vtab->table, &cursor->rows, &error);
         if (opened != ARMDB_OK) {
             free_cursor(cursor);
             return errmap_vtab(base, opened, &error);
@@ -132,7 +133,8 @@ int vtab_cursor_error(struct vtab_cursor *cursor, enum armdb_rc rc,
     return errmap_vtab(cursor->base.pVtab, rc, err);
 }
 
-/* ---- Columns ----------------------------------------------------------------------------- */
+/* ---- Columns
+ * ----------------------------------------------------------------------------- */
 
 static enum armdb_rc read_value(struct vtab_cursor *cursor, struct armdb_error *err)
 {
@@ -145,8 +147,7 @@ static enum armdb_rc read_value(struct vtab_cursor *cursor, struct armdb_error *
     return rc;
 }
 
-int vtab_cursor_key_part(struct vtab_cursor *cursor, uint32_t part,
-                         struct sql_value *out)
+int vtab_cursor_key_part(struct vtab_cursor *cursor, uint32_t part, struct sql_value *out)
 {
     const struct vtab *vtab = (const struct vtab *)cursor->base.pVtab;
     struct armdb_error error = {ARMDB_OK, 0, ""};
@@ -251,7 +252,8 @@ int vtab_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
     return SQLITE_OK;
 }
 
-/* ---- Stepping ----------------------------------------------------------------------------- */
+/* ---- Stepping
+ * ----------------------------------------------------------------------------- */
 
 enum armdb_rc vtab_cursor_seek_span(struct vtab_cursor *cursor, struct armdb_error *err)
 {

@@ -22,8 +22,8 @@ struct vtab_cursor {
     struct armdb_cursor *rows; /* owned */
 
     bool eof;
-    bool tests_prefix; /* the range is wider than t('prefix') asks for */
-    bool have_value;   /* value is the current row's */
+    bool tests_prefix;        /* the range is wider than t('prefix') asks for */
+    bool have_value;          /* value is the current row's */
     struct armdb_value value; /* borrowed from rows until they move */
     struct bytebuf scratch;   /* a decoded key column */
     struct bytebuf prefix;    /* the argument of t('prefix') */
@@ -40,9 +40,9 @@ struct vtab_cursor {
     size_t span_count;
     size_t span_cap;
     size_t span_at;
-    struct bytebuf text;      /* a text that looks like a number */
-    struct bytebuf kept;      /* one that is the number looked for */
-    struct bytebuf collected; /* keys that had to be sorted */
+    struct bytebuf text;           /* a text that looks like a number */
+    struct bytebuf kept;           /* one that is the number looked for */
+    struct bytebuf collected;      /* keys that had to be sorted */
     struct armdb_range span_range; /* direction and hints; bounds change */
 };
 
@@ -56,12 +56,12 @@ int vtab_cursor_step(struct vtab_cursor *cursor, enum armdb_rc first,
                      const struct armdb_error *err);
 
 /* Goes to the first row of the next range that has one, from span_at on. */
-enum armdb_rc vtab_cursor_seek_span(struct vtab_cursor *cursor, struct armdb_error *err)
-    ADB_MUST_CHECK;
+enum armdb_rc vtab_cursor_seek_span(struct vtab_cursor *cursor,
+                                    struct armdb_error *err) ADB_MUST_CHECK;
 
 /* The engine's next row, in this range or the next. */
-enum armdb_rc vtab_cursor_next_row(struct vtab_cursor *cursor, struct armdb_error *err)
-    ADB_MUST_CHECK;
+enum armdb_rc vtab_cursor_next_row(struct vtab_cursor *cursor,
+                                   struct armdb_error *err) ADB_MUST_CHECK;
 
 /* Reads column `part` of the current row's key into *out. */
 int vtab_cursor_key_part(struct vtab_cursor *cursor, uint32_t part,

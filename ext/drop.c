@@ -151,7 +151,8 @@ static enum armdb_rc put_attachment(struct conn_store *store, const char *file,
     memcpy(key + SHADOW_ID_BYTES, shadow->attachment, SHADOW_ID_BYTES);
     rc = open_own_table(store->session, ATTACHMENTS_TABLE, true, &table, err);
     if (rc == ARMDB_OK)
-        rc = put_row(store->session, table, key, sizeof key, head, sizeof head, file, err);
+        rc =
+            put_row(store->session, table, key, sizeof key, head, sizeof head, file, err);
     armdb_table_close(table);
     return rc;
 }
@@ -418,7 +419,8 @@ void drop_load(struct conn_store *store)
     armdb_session_close(session);
 }
 
-/* ---- Settling ------------------------------------------------------------------------ */
+/* ---- Settling ------------------------------------------------------------------------
+ */
 
 static enum armdb_rc delete_row(struct armdb_session *session, const char *name,
                                 const void *key, size_t key_len, struct armdb_error *err)
@@ -444,8 +446,8 @@ static enum armdb_rc detach(struct conn_store *store, struct armdb_session *sess
     if (!store->memory)
         rc = walk_attachments(session, drop->table, &walk, err);
     if (rc == ARMDB_OK && walk.count == walk.match && (drop->created || drop->saved)) {
-        rc = armdb_table_open(session, drop->name, drop->name == NULL ? drop->table : NULL,
-                              &table, err);
+        rc = armdb_table_open(session, drop->name,
+                              drop->name == NULL ? drop->table : NULL, &table, err);
         if (rc == ARMDB_OK)
             rc = armdb_table_drop(session, table, err);
         else if (rc == ARMDB_NOT_FOUND)
@@ -565,8 +567,8 @@ int drop_reap(struct conn_store *store, struct armdb_error *err)
             at = &drop->next;
             continue;
         }
-        sqlite_rc = shadow_find(store->conn->db, drop->schema, drop->attachment, NULL,
-                                &found);
+        sqlite_rc =
+            shadow_find(store->conn->db, drop->schema, drop->attachment, NULL, &found);
         if (sqlite_rc != SQLITE_OK)
             return sqlite_rc;
         if (found) {

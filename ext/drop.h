@@ -14,18 +14,18 @@
 /* xDestroy: remembers the drop, in the store as well unless that is in memory or the
  * table was in the TEMP schema. */
 enum armdb_rc drop_record(struct conn_store *store, const char *schema,
-                          const struct shadow *shadow, struct armdb_error *err)
-    ADB_MUST_CHECK;
+                          const struct shadow *shadow,
+                          struct armdb_error *err) ADB_MUST_CHECK;
 
 /* xCreate: registers the attachment in the session's transaction and remembers that
  * the table is new. */
 enum armdb_rc drop_attach(struct conn_store *store, const char *schema,
-                          const struct shadow *shadow, struct armdb_error *err)
-    ADB_MUST_CHECK;
+                          const struct shadow *shadow,
+                          struct armdb_error *err) ADB_MUST_CHECK;
 /* First write of a later transaction: the attachment's CREATE was committed. */
 enum armdb_rc drop_confirm(struct conn_store *store, const char *schema,
-                           const struct shadow *shadow, struct armdb_error *err)
-    ADB_MUST_CHECK;
+                           const struct shadow *shadow,
+                           struct armdb_error *err) ADB_MUST_CHECK;
 
 /* Removes from the session's transaction the new tables whose CREATE was rolled back
  * to a savepoint, which nobody tells them. */

@@ -51,8 +51,8 @@ static const sqlite3_module module = {
 static bool is_loaded(sqlite3 *db)
 {
     sqlite3_stmt *stmt = NULL;
-    bool loaded = sqlite3_prepare_v2(db, "SELECT armdb_version()", -1, &stmt, NULL) ==
-                  SQLITE_OK;
+    bool loaded =
+        sqlite3_prepare_v2(db, "SELECT armdb_version()", -1, &stmt, NULL) == SQLITE_OK;
 
     sqlite3_finalize(stmt);
     return loaded;

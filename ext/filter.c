@@ -13,7 +13,8 @@
  * the column being constant. What is left over is a plan for at most one row in an UPDATE
  * or DELETE, where SQLite looks at the first row only, and two such columns at once where
  * the order leans on them. The first is taken by its own meaning if it is a parameter
- * and no CAST is about; else both are refused, with a text that says what to write instead.
+ * and no CAST is about; else both are refused, with a text that says what to write
+ * instead.
  *
  * A list (IN) makes a sorted list of keys, which the engine looks up as one batch, or,
  * when it is followed by less than a whole key, a sorted list of ranges, walked one after
@@ -40,8 +41,8 @@ struct filter {
     sqlite3_value **argv;
     struct sql_value eq[PLAN_EQ_MAX];
     struct sql_value number[PLAN_EQ_MAX]; /* as it came, where the meaning is open */
-    struct sql_value low;  /* if has_low */
-    struct sql_value high; /* if has_high */
+    struct sql_value low;                 /* if has_low */
+    struct sql_value high;                /* if has_high */
     bool has_low;
     bool has_high;
     uint32_t unsure; /* bit i: the meaning of equality i is open */
@@ -49,7 +50,8 @@ struct filter {
     size_t key_count;
 };
 
-/* ---- Equalities --------------------------------------------------------------------------- */
+/* ---- Equalities
+ * --------------------------------------------------------------------------- */
 
 /* Converts one right-hand side. *unsure: its meaning is open. */
 static int convert(sqlite3_value *in, enum affinity affinity, bool literal,
@@ -133,7 +135,8 @@ static int add_key(struct filter *f)
     return SQLITE_OK;
 }
 
-/* ---- Ranges ------------------------------------------------------------------------------------ */
+/* ---- Ranges
+ * ------------------------------------------------------------------------------------ */
 
 static char to_upper(char c)
 {
@@ -225,12 +228,14 @@ static int add_prefix(struct filter *f)
         rc = narrow_to_blobs(f);
     else if (rc == ARMDB_OK)
         rc = key_range_prefix(&f->vtab->schema->key, 0, cursor->prefix.data,
-                              cursor->prefix.len, KEY_PREFIX_BYTES, &cursor->range, &exact);
+                              cursor->prefix.len, KEY_PREFIX_BYTES, &cursor->range,
+                              &exact);
     cursor->tests_prefix = !exact;
     return vtab_cursor_error(cursor, rc, NULL);
 }
 
-/* ---- Lists ----------------------------------------------------------------------------------- */
+/* ---- Lists
+ * ----------------------------------------------------------------------------------- */
 
 static int compare_bytes(const void *a, size_t a_len, const void *b, size_t b_len)
 {
@@ -387,7 +392,8 @@ static int load_list(struct filter *f)
     return SQLITE_OK;
 }
 
-/* ---- Numbers of open meaning ----------------------------------------------------------------- */
+/* ---- Numbers of open meaning
+ * ----------------------------------------------------------------- */
 
 /* Finds, behind the given first parts, the next text that may look like a number: the
  * first one, or the one above cursor->text, into which it is put. */
@@ -497,7 +503,8 @@ static int walk_spellings(struct filter *f, uint32_t part, bool add,
         found->others++;
         cursor->kept.len = 0;
         rc = vtab_cursor_error(
-            cursor, bytebuf_append(&cursor->kept, cursor->text.data, cursor->text.len), NULL);
+            cursor, bytebuf_append(&cursor->kept, cursor->text.data, cursor->text.len),
+            NULL);
         if (rc == SQLITE_OK && add) {
             f->eq[part].type = SQLITE_TEXT;
             f->eq[part].n = cursor->kept.len;
@@ -623,9 +630,10 @@ static int refuse_number(struct filter *f, uint32_t part)
 
     return errmap_set(
         &f->vtab->base, SQLITE_MISMATCH,
-        sqlite3_mprintf("a number is compared with column %s, which holds several texts that "
-                        "are that number; write CAST(... AS TEXT)",
-                        schema->columns[schema->key.parts[part].column].name));
+        sqlite3_mprintf(
+            "a number is compared with column %s, which holds several texts that "
+            "are that number; write CAST(... AS TEXT)",
+            schema->columns[schema->key.parts[part].column].name));
 }
 
 /* Leaves out the equalities from this one on; SQLite tests each row. A list before it
@@ -653,8 +661,8 @@ static int raise_high(struct filter *f, enum affinity affinity, bool number)
     bool found = true;
     int rc = SQLITE_OK;
 
-    if (!number && (f->high.type != SQLITE_TEXT ||
-                    sqlite3_value_frombind(f->argv[f->at.high])))
+    if (!number &&
+        (f->high.type != SQLITE_TEXT || sqlite3_value_frombind(f->argv[f->at.high])))
         return SQLITE_OK;
     /* It is above them already; 'Inf' is such a number's text. */
     if (f->high.type == SQLITE_TEXT && f->high.n > 0 &&
@@ -710,8 +718,8 @@ static int has_value(struct filter *f, uint32_t part, bool *found)
     struct vtab_cursor *cursor = f->cursor;
     struct armdb_range seek = {.keys_only = true, .limit_hint = 1};
     struct armdb_error error = {ARMDB_OK, 0, ""};
-    enum armdb_rc rc = key_range_begin(&f->vtab->schema->key, f->eq, part + 1,
-                                       &cursor->range);
+    enum armdb_rc rc =
+        key_range_begin(&f->vtab->schema->key, f->eq, part + 1, &cursor->range);
 
     if (rc == ARMDB_OK) {
         key_range_get(&cursor->range, &seek);
@@ -726,8 +734,7 @@ static int settle_meaning(struct filter *f, uint32_t part, bool several_before,
                           bool *several)
 {
     bool itself = f->vtab->schema->key.parts[part].affinity == AFFINITY_BLOB;
-    bool unique = f->plan.eq_count == f->vtab->schema->key.part_count &&
-                  !f->plan.several;
+    bool unique = f->plan.eq_count == f->vtab->schema->key.part_count && !f->plan.several;
     struct spellings found;
     bool more = true;
     int rc = SQLITE_OK;
@@ -786,7 +793,9 @@ static int settle_meanings(struct filter *f)
     return rc;
 }
 
-/* ---- Seeking -------------------------------------------------------------------------------------- */
+/* ---- Seeking
+ * --------------------------------------------------------------------------------------
+ */
 
 /* Takes the keys as a writer would, where that is what the statement is about to do. */
 static int lock_keys(struct filter *f)
@@ -802,8 +811,8 @@ static int lock_keys(struct filter *f)
         uint64_t deadline_ms = 0;
 
         do {
-            rc = armdb_lock_key(vtab->store->session, vtab->table, f->cursor->keys[i].data,
-                                f->cursor->keys[i].len, &error);
+            rc = armdb_lock_key(vtab->store->session, vtab->table,
+                                f->cursor->keys[i].data, f->cursor->keys[i].len, &error);
         } while (rc == ARMDB_BUSY &&
                  (rc = conn_wait(vtab->store, &deadline_ms)) == ARMDB_OK);
         if (rc < 0)

@@ -135,18 +135,17 @@ static void version_function(sqlite3_context *context, int argc, sqlite3_value *
 
     (void)argc;
     (void)argv;
-    text = sqlite3_mprintf("armdb " RELEASE ", SQLite %s, built for SQLite " SQLITE_VERSION
-                           " by "
+    text = sqlite3_mprintf(
+        "armdb " RELEASE ", SQLite %s, built for SQLite " SQLITE_VERSION " by "
 #if defined(__clang__)
-                           "clang " __clang_version__
+        "clang " __clang_version__
 #elif defined(__GNUC__)
-                           "gcc " __VERSION__
+        "gcc " __VERSION__
 #else
-                           "another compiler"
+        "another compiler"
 #endif
-                           ", io_uring %s",
-                           sqlite3_libversion(),
-                           armdb_uring_available() ? "available" : "not available");
+        ", io_uring %s",
+        sqlite3_libversion(), armdb_uring_available() ? "available" : "not available");
     if (text == NULL)
         sqlite3_result_error_nomem(context);
     else

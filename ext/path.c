@@ -82,8 +82,8 @@ static int check_and_finish(const char *path, char **out, char **err)
         goto out;
     }
     if (strcmp(expected, whole) != 0) {
-        *err = sqlite3_mprintf("path='%s' is a symbolic link; name the folder itself",
-                               path);
+        *err =
+            sqlite3_mprintf("path='%s' is a symbolic link; name the folder itself", path);
         rc = SQLITE_ERROR;
         goto out;
     }

@@ -237,8 +237,8 @@ static uint32_t skip_constants(const struct plan_query *query, const struct plan
  * parts held by equality stand for a constant and may be missing or anywhere. A part
  * whose equality may hold for several spellings is no constant when `strict`, and else
  * is one that the order must not name. */
-static bool is_sorted(const struct plan_query *query, const struct plan *plan, bool strict,
-                      bool *reverse)
+static bool is_sorted(const struct plan_query *query, const struct plan *plan,
+                      bool strict, bool *reverse)
 {
     const struct key_layout *key = &query->schema->key;
     uint32_t next = skip_constants(query, plan, strict, 0);

@@ -21,11 +21,11 @@ enum plan_op {
     PLAN_OP_LE,
     PLAN_OP_GT,
     PLAN_OP_GE,
-    PLAN_OP_NULL,   /* IS NULL */
-    PLAN_OP_LIKE,   /* LIKE itself: proves that a NOCASE pair is its range */
-    PLAN_OP_GLOB,   /* GLOB itself */
-    PLAN_OP_LIMIT,  /* has no column */
-    PLAN_OP_OFFSET  /* has no column */
+    PLAN_OP_NULL,  /* IS NULL */
+    PLAN_OP_LIKE,  /* LIKE itself: proves that a NOCASE pair is its range */
+    PLAN_OP_GLOB,  /* GLOB itself */
+    PLAN_OP_LIMIT, /* has no column */
+    PLAN_OP_OFFSET /* has no column */
 };
 
 /* One term, and what the plan does with it. */
@@ -35,8 +35,8 @@ struct plan_term {
     enum collation collation;
     bool known_collation; /* false: a collation that no key has */
     bool usable;
-    bool is_in;   /* EQ that is an IN, which could be had as one list */
-    bool literal; /* the right-hand side is known while planning */
+    bool is_in;     /* EQ that is an IN, which could be had as one list */
+    bool literal;   /* the right-hand side is known while planning */
     bool is_number; /* a literal that is a number, or a CAST that gives one */
     /* Chosen: */
     int argv; /* 1-based place among xFilter's arguments, 0 = unused */
@@ -92,10 +92,10 @@ struct plan {
     bool low_literal;
     bool high_literal;
     /* Not packed: what the planner is told. */
-    bool unique;  /* at most one row */
-    bool exact;   /* the equalities certainly hold for what is delivered */
+    bool unique;   /* at most one row */
+    bool exact;    /* the equalities certainly hold for what is delivered */
     uint32_t open; /* bit p: the equality on part p may hold for several spellings */
-    bool ordered; /* rows come as query.order asks */
+    bool ordered;  /* rows come as query.order asks */
 };
 
 /* Chooses. Fills the chosen fields of the terms and *plan. False: this combination

@@ -78,8 +78,7 @@ static int read_row(sqlite3_stmt *stmt, struct shadow *out)
     const unsigned char *columns;
 
     if (!read_id(stmt, 0, out->store) || !read_id(stmt, 1, out->table) ||
-        !read_id(stmt, 2, out->attachment) ||
-        sqlite3_column_type(stmt, 3) != SQLITE_TEXT)
+        !read_id(stmt, 2, out->attachment) || sqlite3_column_type(stmt, 3) != SQLITE_TEXT)
         return SQLITE_CORRUPT_VTAB;
     columns = sqlite3_column_text(stmt, 3);
     if (columns == NULL)
@@ -129,8 +128,8 @@ int shadow_read(sqlite3 *db, const char *schema, const char *name, struct shadow
     return rc;
 }
 
-int shadow_rename(sqlite3 *db, const char *schema, const char *name,
-                  const char *new_name, char **err)
+int shadow_rename(sqlite3 *db, const char *schema, const char *name, const char *new_name,
+                  char **err)
 {
     return conn_run(db, err, "ALTER TABLE \"%w\".\"%w_armdb\" RENAME TO \"%w_armdb\"",
                     schema, name, new_name);
@@ -190,9 +189,9 @@ int shadow_find(sqlite3 *db, const char *schema, const unsigned char *attachment
         if (rc != SQLITE_ROW)
             break;
         name = sqlite3_column_text(stmt, 0);
-        rc = name == NULL ? SQLITE_NOMEM
-                          : matches(db, schema, (const char *)name, attachment, table,
-                                    found);
+        rc = name == NULL
+                 ? SQLITE_NOMEM
+                 : matches(db, schema, (const char *)name, attachment, table, found);
     }
     if (rc == SQLITE_DONE || rc == SQLITE_ROW)
         rc = SQLITE_OK;

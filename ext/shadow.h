@@ -14,12 +14,12 @@
 enum { SHADOW_ID_BYTES = CONN_ID_BYTES };
 
 struct shadow {
-    unsigned char store[SHADOW_ID_BYTES]; /* uuid of the store */
-    unsigned char table[SHADOW_ID_BYTES]; /* uuid of the table in it */
+    unsigned char store[SHADOW_ID_BYTES];      /* uuid of the store */
+    unsigned char table[SHADOW_ID_BYTES];      /* uuid of the table in it */
     unsigned char attachment[SHADOW_ID_BYTES]; /* random: this CREATE and no other */
-    char *columns; /* owned: schema->text */
-    char *label;   /* owned: option table=, NULL when the SQL name is the name */
-    bool created;  /* this CREATE made the table; else it found it there */
+    char *columns;                             /* owned: schema->text */
+    char *label;  /* owned: option table=, NULL when the SQL name is the name */
+    bool created; /* this CREATE made the table; else it found it there */
 };
 
 void shadow_init(struct shadow *shadow);
@@ -33,8 +33,8 @@ int shadow_create(sqlite3 *db, const char *schema, const char *name,
  * not what shadow_create() wrote. */
 int shadow_read(sqlite3 *db, const char *schema, const char *name, struct shadow *out,
                 char **err);
-int shadow_rename(sqlite3 *db, const char *schema, const char *name,
-                  const char *new_name, char **err);
+int shadow_rename(sqlite3 *db, const char *schema, const char *name, const char *new_name,
+                  char **err);
 int shadow_drop(sqlite3 *db, const char *schema, const char *name, char **err);
 
 /* The name of the table in a memory store (sqlite3_malloc): the label, or one made of

@@ -142,7 +142,8 @@ static void add_row(void *arg, const struct armdb_stat *stat)
         return;
     if (cursor->count == cursor->capacity) {
         size_t capacity = cursor->capacity == 0 ? 64 : cursor->capacity * 2;
-        struct stat_row *grown = sqlite3_realloc64(cursor->rows, capacity * sizeof *grown);
+        struct stat_row *grown =
+            sqlite3_realloc64(cursor->rows, capacity * sizeof *grown);
 
         if (grown == NULL) {
             cursor->failed = true;

@@ -34,8 +34,8 @@
  * transaction a statement that inserts no row is run on a helper: the virtual table
  * temp.armdb_snapshot, of a module of its own. It takes no lock but on the connection's
  * private TEMP database, and from then on the helper hears xCommit or xRollback. It is
- * made while the first statement on a table on disk is prepared (not when the extension is
- * loaded: that would read the schema, and fix the encoding, before the application has
+ * made while the first statement on a table on disk is prepared (not when the extension
+ * is loaded: that would read the schema, and fix the encoding, before the application has
  * said anything), and lives as long as the connection, visible in TEMP's schema. Two
  * things show: after that first read changes() answers 0; and a ROLLBACK of the very
  * transaction in which it was made makes SQLite read its schema again. Where TEMP cannot
@@ -52,7 +52,8 @@ SQLITE_EXTENSION_INIT3
 
 #define HELPER "armdb_snapshot"
 
-/* ---- Begin, sync, commit, rollback ----------------------------------------------------- */
+/* ---- Begin, sync, commit, rollback
+ * ----------------------------------------------------- */
 
 int vtab_begin(sqlite3_vtab *base)
 {
@@ -167,7 +168,8 @@ int vtab_rollback(sqlite3_vtab *base)
     return errmap_vtab(base, rc, &error);
 }
 
-/* ---- Savepoints ------------------------------------------------------------------------- */
+/* ---- Savepoints
+ * ------------------------------------------------------------------------- */
 
 int vtab_savepoint(sqlite3_vtab *base, int id)
 {
@@ -215,7 +217,8 @@ int vtab_rollback_to(sqlite3_vtab *base, int id)
     return errmap_vtab(base, rc, &error);
 }
 
-/* ---- The helper table ------------------------------------------------------------------- */
+/* ---- The helper table
+ * ------------------------------------------------------------------- */
 
 struct helper {
     sqlite3_vtab base;
@@ -312,7 +315,8 @@ static int helper_eof(sqlite3_vtab_cursor *cursor)
     return 1; /* it has no rows */
 }
 
-static int helper_column(sqlite3_vtab_cursor *cursor, sqlite3_context *context, int column)
+static int helper_column(sqlite3_vtab_cursor *cursor, sqlite3_context *context,
+                         int column)
 {
     (void)cursor;
     (void)column;

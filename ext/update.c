@@ -34,7 +34,8 @@ enum { UPDATE_SAVEPOINT = 0x7ffffff1 };
 
 enum write_kind { WRITE_INSERT, WRITE_PUT, WRITE_DELETE, WRITE_LOCK };
 
-/* ---- Single writes ------------------------------------------------------------------ */
+/* ---- Single writes ------------------------------------------------------------------
+ */
 
 static enum armdb_rc write_once(struct vtab *vtab, enum write_kind kind,
                                 const struct bytebuf *key, struct armdb_error *err)
@@ -79,7 +80,8 @@ static int refuse_duplicate(struct vtab *vtab)
                       schema_unique_message(vtab->schema));
 }
 
-/* ---- Keys and rows -------------------------------------------------------------------- */
+/* ---- Keys and rows --------------------------------------------------------------------
+ */
 
 /* The encoded key of the row that argv[0] names, into vtab->old_key. */
 static int encode_old_key(struct vtab *vtab, sqlite3_value *old)
@@ -179,7 +181,8 @@ static int too_big(struct vtab *vtab)
                                       (unsigned)ARMDB_VALUE_BYTES_MAX));
 }
 
-/* ---- Hidden columns -------------------------------------------------------------------- */
+/* ---- Hidden columns
+ * -------------------------------------------------------------------- */
 
 /* True when xUpdate's argument is given by the statement. */
 static bool is_given(sqlite3_value **argv, int column)
@@ -191,9 +194,9 @@ static bool is_given(sqlite3_value **argv, int column)
 
 static int refuse_hidden(struct vtab *vtab, const char *column)
 {
-    return errmap_set(&vtab->base, SQLITE_ERROR,
-                      sqlite3_mprintf("column %s of table %s cannot be set", column,
-                                      vtab->name));
+    return errmap_set(
+        &vtab->base, SQLITE_ERROR,
+        sqlite3_mprintf("column %s of table %s cannot be set", column, vtab->name));
 }
 
 /* An UPDATE ... FROM before SQLite 3.43 gives every column, so that _size and _seq come
@@ -234,12 +237,14 @@ static int run_command(struct vtab *vtab, sqlite3_value *command)
         return SQLITE_NOMEM;
     if (sqlite3_stricmp(text, "flush") == 0)
         return errmap_vtab(&vtab->base, armdb_flush(vtab->store->store, &error), &error);
-    return errmap_set(&vtab->base, SQLITE_ERROR,
-                      sqlite3_mprintf("unknown command '%s' for table %s; known are: flush",
-                                      text, vtab->name));
+    return errmap_set(
+        &vtab->base, SQLITE_ERROR,
+        sqlite3_mprintf("unknown command '%s' for table %s; known are: flush", text,
+                        vtab->name));
 }
 
-/* ---- The statements ---------------------------------------------------------------------- */
+/* ---- The statements
+ * ---------------------------------------------------------------------- */
 
 /* First write of the transaction: the store learns that our CREATE was committed, and
  * the table's label there follows a RENAME. */
@@ -343,7 +348,8 @@ static int update_row(struct vtab *vtab, bool replace)
         if (rc != ARMDB_EXISTS)
             return errmap_vtab(&vtab->base, rc, &error);
     }
-    return errmap_vtab(&vtab->base, write_row(vtab, WRITE_PUT, &vtab->key, &error), &error);
+    return errmap_vtab(&vtab->base, write_row(vtab, WRITE_PUT, &vtab->key, &error),
+                       &error);
 }
 
 static enum schema_row_kind row_kind(bool insert, bool replace)

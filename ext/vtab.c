@@ -122,7 +122,8 @@ out:
 }
 
 /* Replaces the schema by the one that a stored text describes. */
-static int take_stored_columns(struct vtab *vtab, const void *text, size_t len, char **err)
+static int take_stored_columns(struct vtab *vtab, const void *text, size_t len,
+                               char **err)
 {
     struct schema *stored = NULL;
     int rc = schema_parse_stored(vtab->name, text, len, &stored, err);
@@ -155,7 +156,8 @@ static int declare(sqlite3 *db, struct vtab *vtab, char **err)
     return vtab->row == NULL || vtab->originals == NULL ? SQLITE_NOMEM : SQLITE_OK;
 }
 
-/* ---- The store and the table in it ---------------------------------------------------- */
+/* ---- The store and the table in it ----------------------------------------------------
+ */
 
 static int open_store(struct vtab *vtab, bool create, char **err)
 {
@@ -167,14 +169,14 @@ static int open_store(struct vtab *vtab, bool create, char **err)
 
     if (vtab->store != NULL)
         return SQLITE_OK;
-    rc = path_resolve(vtab->conn->db, vtab->schema_name, vtab->options.path, &path, &memory,
-                      err);
+    rc = path_resolve(vtab->conn->db, vtab->schema_name, vtab->options.path, &path,
+                      &memory, err);
     if (rc == SQLITE_OK) {
         options.create = create || memory;
-        rc = errmap_text(err,
-                         conn_store_open(vtab->conn, path, memory, &options, &vtab->store,
-                                         &error),
-                         &error);
+        rc = errmap_text(
+            err,
+            conn_store_open(vtab->conn, path, memory, &options, &vtab->store, &error),
+            &error);
     }
     sqlite3_free(path);
     if (rc == SQLITE_OK)
@@ -234,8 +236,8 @@ static enum armdb_rc open_table(struct vtab *vtab, struct armdb_error *err)
             return ADB_FAIL(ARMDB_NOTADB, err,
                             "the store in %s is not the one that table %s was created in",
                             vtab->store->path, vtab->name);
-        rc = armdb_table_open(vtab->store->session, NULL, vtab->shadow.table, &vtab->table,
-                              err);
+        rc = armdb_table_open(vtab->store->session, NULL, vtab->shadow.table,
+                              &vtab->table, err);
         if (rc == ARMDB_NOT_FOUND)
             return ADB_FAIL(ARMDB_CORRUPT, err, "the store in %s has no rows of table %s",
                             vtab->store->path, vtab->name);
@@ -261,7 +263,8 @@ int vtab_use(struct vtab *vtab)
     return errmap_vtab(&vtab->base, open_table(vtab, &error), &error);
 }
 
-/* ---- xConnect -------------------------------------------------------------------------- */
+/* ---- xConnect
+ * -------------------------------------------------------------------------- */
 
 int vtab_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
                  sqlite3_vtab **out, char **err)
@@ -287,7 +290,8 @@ int vtab_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
     return rc;
 }
 
-/* ---- xCreate --------------------------------------------------------------------------- */
+/* ---- xCreate
+ * --------------------------------------------------------------------------- */
 
 /* Gives a table of the store that has our name, but not our rows, another name. */
 static enum armdb_rc move_away(struct vtab *vtab, struct armdb_table *table,
@@ -395,9 +399,8 @@ static int choose_label(struct vtab *vtab, char **label, char **err)
     size_t n = strlen(DROP_RESERVED_PREFIX);
 
     if (sqlite3_strnicmp(name, DROP_RESERVED_PREFIX, (int)n) == 0) {
-        *err = sqlite3_mprintf("names that begin with " DROP_RESERVED_PREFIX
-                               " are reserved: %s",
-                               name);
+        *err = sqlite3_mprintf(
+            "names that begin with " DROP_RESERVED_PREFIX " are reserved: %s", name);
         return SQLITE_ERROR;
     }
     sqlite3_randomness(SHADOW_ID_BYTES, vtab->shadow.attachment);
@@ -460,16 +463,16 @@ static int create_table(sqlite3 *db, struct vtab *vtab, char **err)
     if (rc != SQLITE_OK) {
         armdb_table_close(vtab->table);
         vtab->table = NULL;
-        undone = errmap_to_sqlite(vtab->store->enlisted == 0
-                                      ? armdb_rollback(session, &error)
-                                      : armdb_savepoint_rollback(session, CREATE_SAVEPOINT,
-                                                                 &error));
+        undone = errmap_to_sqlite(
+            vtab->store->enlisted == 0
+                ? armdb_rollback(session, &error)
+                : armdb_savepoint_rollback(session, CREATE_SAVEPOINT, &error));
         if (undone != SQLITE_OK)
             sqlite3_log(undone, "armdb: %s", error.text);
     }
     if (armdb_in_transaction(session)) {
-        undone = errmap_to_sqlite(
-            armdb_savepoint_release(session, CREATE_SAVEPOINT, &error));
+        undone =
+            errmap_to_sqlite(armdb_savepoint_release(session, CREATE_SAVEPOINT, &error));
         if (rc == SQLITE_OK)
             rc = undone;
     }
@@ -503,7 +506,8 @@ int vtab_create(sqlite3 *db, void *aux, int argc, const char *const *argv,
     return rc;
 }
 
-/* ---- The end ------------------------------------------------------------------------------ */
+/* ---- The end
+ * ------------------------------------------------------------------------------ */
 
 /* SQLite will not tell this table how the transaction ends. When it was the last one of
  * its store, nobody else is told either. */
@@ -540,9 +544,8 @@ int vtab_disconnect(sqlite3_vtab *base)
  * bring the table back, and nobody would tell us which of its rows should be there. */
 static bool has_uncommitted(const struct vtab *vtab)
 {
-    return vtab->is_new ||
-           (vtab->table != NULL &&
-            armdb_table_has_writes(vtab->store->session, vtab->table));
+    return vtab->is_new || (vtab->table != NULL &&
+                            armdb_table_has_writes(vtab->store->session, vtab->table));
 }
 
 int vtab_destroy(sqlite3_vtab *base)
@@ -563,8 +566,8 @@ int vtab_destroy(sqlite3_vtab *base)
         return rc;
     /* A store that is lost or damaged does not keep its table from being dropped. */
     if (rc == SQLITE_OK) {
-        enum armdb_rc recorded = drop_record(vtab->store, vtab->schema_name, &vtab->shadow,
-                                             &error);
+        enum armdb_rc recorded =
+            drop_record(vtab->store, vtab->schema_name, &vtab->shadow, &error);
 
         if (recorded != ARMDB_OK)
             return errmap_to_sqlite(recorded);

@@ -24,16 +24,16 @@
 struct vtab_cursor; /* cursor.c */
 
 struct vtab {
-    sqlite3_vtab base; /* first: SQLite's pointer is ours */
-    struct conn *conn; /* counted */
-    struct schema *schema;         /* owned */
+    sqlite3_vtab base;     /* first: SQLite's pointer is ours */
+    struct conn *conn;     /* counted */
+    struct schema *schema; /* owned */
     struct table_options options;
     char *schema_name; /* owned: "main", "temp", ... */
     char *name;        /* owned: the table's */
     bool temp;         /* in the TEMP schema */
 
     /* Known from the first use on; store and table are NULL before. */
-    struct conn_store *store; /* borrowed from conn */
+    struct conn_store *store;  /* borrowed from conn */
     struct armdb_table *table; /* owned */
     struct shadow shadow;
     bool has_shadow;
@@ -87,8 +87,7 @@ int vtab_eof(sqlite3_vtab_cursor *base);
 int vtab_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column);
 int vtab_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid);
 
-int vtab_update(sqlite3_vtab *base, int argc, sqlite3_value **argv,
-                sqlite3_int64 *rowid);
+int vtab_update(sqlite3_vtab *base, int argc, sqlite3_value **argv, sqlite3_int64 *rowid);
 
 int vtab_begin(sqlite3_vtab *base);
 int vtab_sync(sqlite3_vtab *base);

@@ -46,8 +46,8 @@ void cache_file_destroy(struct cache_file *cf);
 /* Gives page `page_no` as a dirty frame: the one that holds it, or a new zeroed
  * one. A dirty frame stays where it is until cache_pages_written(). May go over
  * the budget when everything else is dirty or pinned. Errors: ARMDB_NOMEM. */
-enum armdb_rc cache_dirty(struct cache_file *cf, uint64_t page_no, unsigned char **p)
-    ADB_MUST_CHECK;
+enum armdb_rc cache_dirty(struct cache_file *cf, uint64_t page_no,
+                          unsigned char **p) ADB_MUST_CHECK;
 /* The frame of a page known to be dirty, for building the write's iovec. */
 unsigned char *cache_dirty_find(struct cache_file *cf, uint64_t page_no);
 /* The pages [first, first + count) have been written and are clean now. The
@@ -90,8 +90,10 @@ void cache_set_verified(const void *inside);
  * cached pages, or the file) and not on a hit; its code is returned when it fails
  * and nothing is kept. Errors also: ARMDB_IO, ARMDB_NOMEM, ARMDB_CORRUPT. */
 enum armdb_rc cache_large_pin(struct cache_file *cf, uint64_t offset, uint64_t len,
-                              enum armdb_rc (*verify)(void *arg, const unsigned char *bytes,
-                                                      uint64_t len, struct armdb_error *err),
+                              enum armdb_rc (*verify)(void *arg,
+                                                      const unsigned char *bytes,
+                                                      uint64_t len,
+                                                      struct armdb_error *err),
                               void *arg, const unsigned char **bytes, void **owner,
                               struct armdb_error *err) ADB_MUST_CHECK;
 void cache_large_unpin(void *owner);

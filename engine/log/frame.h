@@ -16,18 +16,18 @@
 #include "engine/base/rc.h"
 
 enum frame_kind { /* on disk: never renumber */
-    FRAME_COMMIT = 1,
-    FRAME_CHUNK = 2,
-    FRAME_CLOSE = 3,
-    FRAME_VERDICT = 4,
-    FRAME_MOVED = 5,
-    FRAME_SEAL = 6
+                  FRAME_COMMIT = 1,
+                  FRAME_CHUNK = 2,
+                  FRAME_CLOSE = 3,
+                  FRAME_VERDICT = 4,
+                  FRAME_MOVED = 5,
+                  FRAME_SEAL = 6
 };
 
 enum frame_doubt { /* on disk: never renumber; equal to enum armdb_doubt */
-    FRAME_DOUBT_COMMIT = 0,
-    FRAME_DOUBT_ABORT = 1,
-    FRAME_DOUBT_ASK = 2
+                   FRAME_DOUBT_COMMIT = 0,
+                   FRAME_DOUBT_ABORT = 1,
+                   FRAME_DOUBT_ASK = 2
 };
 
 enum frame_outcome { FRAME_OUTCOME_COMMIT = 1, FRAME_OUTCOME_ABORT = 2 };
@@ -45,12 +45,12 @@ enum { FRAME_ALIGNMENT = 8, FRAME_HEADER_BYTES = 120 };
 struct frame {
     enum frame_kind kind;
     enum frame_doubt doubt;
-    uint64_t body_len; /* bytes behind header and optional area, padding included */
-    uint64_t gsn;      /* 0 for CHUNK, MOVED, SEAL */
-    uint64_t txid_edit; /* txid: manifest edit number at open ... */
-    uint64_t txid_count; /* ... and a counter */
-    uint64_t watermark; /* W when written */
-    uint64_t settled;   /* D when written */
+    uint64_t body_len;      /* bytes behind header and optional area, padding included */
+    uint64_t gsn;           /* 0 for CHUNK, MOVED, SEAL */
+    uint64_t txid_edit;     /* txid: manifest edit number at open ... */
+    uint64_t txid_count;    /* ... and a counter */
+    uint64_t watermark;     /* W when written */
+    uint64_t settled;       /* D when written */
     uint64_t durable_bytes; /* of this segment, when written */
     uint32_t record_count;
     uint64_t digest; /* over the records' raw hashes, from FRAME_DIGEST_START on */
@@ -60,10 +60,10 @@ struct frame {
     /* CLOSE: digest over the chunks' header checks, see frame_chain_chunk().
      * VERDICT: target's segment number. SEAL: highest GSN. */
     uint64_t arg_b;
-    uint32_t outcome; /* VERDICT */
+    uint32_t outcome;              /* VERDICT */
     const unsigned char *optional; /* borrowed */
     uint32_t optional_len;         /* a multiple of 8 */
-    uint64_t check; /* as stored; set by encode and decode */
+    uint64_t check;                /* as stored; set by encode and decode */
 };
 
 /* Start of the digest chain over a frame's records, and over chunk checks. */

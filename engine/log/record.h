@@ -22,17 +22,18 @@
 #include "engine/base/rc.h"
 
 enum record_kind { /* on disk: never renumber */
-    RECORD_PUT = 1,
-    RECORD_DELETE = 2,
-    RECORD_CLEAR_TABLE = 3,
-    RECORD_RANGE_DELETE = 4 /* key = low end, value = high end (exclusive) */
+                   RECORD_PUT = 1,
+                   RECORD_DELETE = 2,
+                   RECORD_CLEAR_TABLE = 3,
+                   RECORD_RANGE_DELETE =
+                       4 /* key = low end, value = high end (exclusive) */
 };
 
 enum { /* on disk: never renumber */
-    RECORD_HAS_ORDINAL = 1 << 4,
-    RECORD_HAS_GSN = 1 << 5,
-    RECORD_HAS_EXPIRY = 1 << 6,
-    RECORD_RESERVED_FLAG = 1 << 7
+       RECORD_HAS_ORDINAL = 1 << 4,
+       RECORD_HAS_GSN = 1 << 5,
+       RECORD_HAS_EXPIRY = 1 << 6,
+       RECORD_RESERVED_FLAG = 1 << 7
 };
 
 struct record {
@@ -47,9 +48,9 @@ struct record {
     const unsigned char *value; /* NULL unless a put or range delete */
     size_t value_len;
     /* Set by record_decode(): the layout. */
-    size_t head_check_at;  /* position of the head check in the record */
-    size_t value_at;       /* position of the value */
-    size_t size;           /* of the whole record */
+    size_t head_check_at; /* position of the head check in the record */
+    size_t value_at;      /* position of the value */
+    size_t size;          /* of the whole record */
 };
 
 enum { RECORD_HEAD_MAX = 1 + 5 * 10 }; /* bytes before the key, at most */
@@ -61,13 +62,13 @@ size_t record_size(const struct record *record);
 void record_encode(const struct record *record, unsigned char *p, size_t *head_check_at);
 /* Turns the raw hashes of an encoded record at p into checks bound to the place
  * where it lies; also chains them into *digest, the digest over a frame's records. */
-void record_bind(unsigned char *p, size_t size, size_t head_check_at, bool has_value_check,
-                 uint64_t seed, uint64_t offset, uint64_t *digest);
+void record_bind(unsigned char *p, size_t size, size_t head_check_at,
+                 bool has_value_check, uint64_t seed, uint64_t offset, uint64_t *digest);
 
 /* Reads the structure of a record from at most `left` bytes; verifies nothing but
  * bounds. ARMDB_CORRUPT when the bytes are no record of a known kind that fits. */
-enum armdb_rc record_decode(const unsigned char *p, size_t left, struct record *record)
-    ADB_MUST_CHECK;
+enum armdb_rc record_decode(const unsigned char *p, size_t left,
+                            struct record *record) ADB_MUST_CHECK;
 /* Like record_decode() for at least RECORD_HEAD_MAX (or all) bytes of the record's
  * beginning when the rest may not be at hand: sets lengths and positions, no key or
  * value pointers need be readable. */

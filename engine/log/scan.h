@@ -36,13 +36,13 @@ struct scan_visitor {
 };
 
 struct scan_result {
-    uint64_t end;      /* first byte that belongs to no whole frame */
-    uint64_t tail;     /* end of the last frame delivered; `end` without `stretch` */
-    bool sealed;       /* a SEAL frame ended the segment, at `tail` */
-    bool clean;        /* nothing but zeros from `tail` to the file's or limit's end */
-    char why[160];     /* why the scan ended at `end`, for error texts */
-    uint64_t w_max;    /* highest watermark in any frame header that checks, also those
-                          behind `end` (searched for at every multiple of 8) */
+    uint64_t end;         /* first byte that belongs to no whole frame */
+    uint64_t tail;        /* end of the last frame delivered; `end` without `stretch` */
+    bool sealed;          /* a SEAL frame ended the segment, at `tail` */
+    bool clean;           /* nothing but zeros from `tail` to the file's or limit's end */
+    char why[160];        /* why the scan ended at `end`, for error texts */
+    uint64_t w_max;       /* highest watermark in any frame header that checks, also those
+                             behind `end` (searched for at every multiple of 8) */
     uint64_t durable_max; /* highest durable-bytes mark, likewise */
 };
 

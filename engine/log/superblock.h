@@ -23,12 +23,14 @@ struct superblock {
     uint64_t created_wall_ns;     /* for display */
 };
 
-void superblock_encode(const struct superblock *sb, unsigned char bytes[SUPERBLOCK_BYTES]);
+void superblock_encode(const struct superblock *sb,
+                       unsigned char bytes[SUPERBLOCK_BYTES]);
 /* ARMDB_NOTADB (wrong magic, wrong length), ARMDB_CORRUPT (check), ARMDB_VERSION
  * (newer format or unknown required feature; names the version). *read_only is set
  * when unknown read-only features forbid writing. */
-enum armdb_rc superblock_decode(const unsigned char *bytes, size_t n, struct superblock *sb,
-                                bool *read_only, struct armdb_error *err) ADB_MUST_CHECK;
+enum armdb_rc superblock_decode(const unsigned char *bytes, size_t n,
+                                struct superblock *sb, bool *read_only,
+                                struct armdb_error *err) ADB_MUST_CHECK;
 enum armdb_rc superblock_read(struct adb_dir *dir, struct superblock *sb, bool *read_only,
                               struct armdb_error *err) ADB_MUST_CHECK;
 enum armdb_rc superblock_write(struct adb_dir *dir, const struct superblock *sb,

@@ -120,6 +120,7 @@ struct folder {
     bool superblock;
     bool manifest;
     bool segments;
+    bool lock;
     bool foreign; /* something that no store puts there */
     char foreign_name[64];
 };
@@ -135,7 +136,9 @@ static bool look_at_name(void *arg, const char *name)
         folder->manifest = true;
     } else if (segment_name_parse(name, &number)) {
         folder->segments = true;
-    } else if (strcmp(name, LOCK_NAME) != 0 && strcmp(name, MANIFEST_NAME ".tmp") != 0 &&
+    } else if (strcmp(name, LOCK_NAME) == 0) {
+        folder->lock = true;
+    } else if (strcmp(name, MANIFEST_NAME ".tmp") != 0 &&
                strcmp(name, SUPERBLOCK_NAME ".tmp") != 0) {
         if (!folder->foreign)
             (void)snprintf(folder->foreign_name, sizeof folder->foreign_name, "%.60s",
@@ -143,6 +146,20 @@ static bool look_at_name(void *arg, const char *name)
         folder->foreign = true;
     }
     return true;
+}
+
+/* Our lock file is empty, or holds the number of a process and a line's end. */
+static bool is_our_lock(struct adb_dir *dir)
+{
+    struct armdb_error ignored;
+    unsigned char *bytes = NULL;
+    size_t n = 0;
+    bool ours = adb_file_slurp(dir, LOCK_NAME, 32, &bytes, &n, &ignored) == ARMDB_OK;
+
+    for (size_t i = 0; ours && i < n; i++)
+        ours = (bytes[i] >= '0' && bytes[i] <= '9') || bytes[i] == '\n';
+    adb_free(ADB_MEM_IO, bytes);
+    return ours;
 }
 
 /* A store, an empty folder, the rest of a creation that did not finish, or something of
@@ -161,6 +178,11 @@ static enum armdb_rc look_at_folder(struct armdb *store, struct folder *folder,
         folder->foreign = true;
         (void)snprintf(folder->foreign_name, sizeof folder->foreign_name,
                        "a file named " MANIFEST_NAME " that is not armdb's");
+    }
+    if (folder->lock && !folder->foreign && !is_our_lock(store->dir)) {
+        folder->foreign = true;
+        (void)snprintf(folder->foreign_name, sizeof folder->foreign_name,
+                       "a file named " LOCK_NAME " that is not armdb's");
     }
     if (folder->foreign)
         return ADB_FAIL(ARMDB_NOTADB, err,

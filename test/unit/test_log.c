@@ -77,8 +77,8 @@ static void open_log(struct fixture *f, uint32_t shards)
     manifest.next_segment = 1;
     manifest.next_table = 1;
     OK(manifest_write(f->dir, uuid, &manifest, &err));
-    OK(log_open(&f->log, f->dir, f->cache, uuid, shards, 1 << 20, false, false, &manifest, 0,
-                0, &err));
+    OK(log_open(&f->log, f->dir, f->cache, uuid, shards, 1 << 20, false, false, &manifest,
+                0, 0, &err));
 }
 
 static void close_log(struct fixture *f)
@@ -239,8 +239,8 @@ static void a_full_segment_is_sealed_and_a_new_one_begun(void **state)
         struct scan_result result;
 
         assert_non_null(segment);
-        OK(scan_segment(segment->file, segment->name, &segment->header, UINT64_MAX, &visitor,
-                        &result, &err));
+        OK(scan_segment(segment->file, segment->name, &segment->header, UINT64_MAX,
+                        &visitor, &result, &err));
         assert_int_equal(result.sealed, slot < slots);
     }
     assert_int_equal(count.frames, 100);

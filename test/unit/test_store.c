@@ -357,8 +357,8 @@ static void a_rollback_after_prepare_survives_reopening(void **state)
 
 static void values_of_all_sizes_come_back_whole(void **state)
 {
-    static const size_t sizes[] = {0,    1,    63,    64,     100,     3900,    4000,
-                                   4095, 4096, 4097,  8000,   65536,   1000000, 3000000};
+    static const size_t sizes[] = {0,    1,    63,   64,   100,   3900,    4000,
+                                   4095, 4096, 4097, 8000, 65536, 1000000, 3000000};
     struct fixture f;
     unsigned char *bytes = malloc(3000100);
     struct armdb_cursor *cursor;
@@ -372,7 +372,8 @@ static void values_of_all_sizes_come_back_whole(void **state)
         for (uint32_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             uint32_t key = round * 100 + i;
 
-            OK(armdb_put(f.session, f.table, &key, sizeof key, bytes + i, sizes[i], &err));
+            OK(armdb_put(f.session, f.table, &key, sizeof key, bytes + i, sizes[i],
+                         &err));
             if (round == 1)
                 OK(armdb_commit(f.session, &err));
         }
@@ -418,7 +419,8 @@ static void tables_are_created_renamed_and_dropped_in_transactions(void **state)
     OK(armdb_table_create(f.session, "u", "abc", 3, &second, &err));
     armdb_table_close(second);
     OK(armdb_rollback(f.session, &err));
-    assert_int_equal(armdb_table_open(f.session, "u", NULL, &second, &err), ARMDB_NOT_FOUND);
+    assert_int_equal(armdb_table_open(f.session, "u", NULL, &second, &err),
+                     ARMDB_NOT_FOUND);
     OK(armdb_table_create(f.session, "u", "abc", 3, &second, &err));
     OK(armdb_put(f.session, second, "k", 1, "v", 1, &err));
     OK(armdb_commit(f.session, &err));
@@ -437,7 +439,8 @@ static void tables_are_created_renamed_and_dropped_in_transactions(void **state)
     armdb_table_close(second);
     close_fixture(&f);
     open_fixture(&f, folder);
-    assert_int_equal(armdb_table_open(f.session, "w", NULL, &second, &err), ARMDB_NOT_FOUND);
+    assert_int_equal(armdb_table_open(f.session, "w", NULL, &second, &err),
+                     ARMDB_NOT_FOUND);
     close_fixture(&f);
 }
 

@@ -176,7 +176,8 @@ static void audit(void *arg)
     }
     while (atomic_load(&bank->writers_left) > 0 && atomic_load(&bank->wrong) == 0) {
         int rows;
-        int64_t sum = sum_accounts(cursor, next_random(&worker->random) % 2 == 0, &rows, &err);
+        int64_t sum =
+            sum_accounts(cursor, next_random(&worker->random) % 2 == 0, &rows, &err);
 
         if (rows != ACCOUNTS || sum != (int64_t)ACCOUNTS * START) {
             (void)fprintf(stderr, "rows %d, sum %lld: ", rows, (long long)sum);
@@ -206,8 +207,9 @@ static void open_bank(struct bank *bank, const char *path)
     assert_int_equal(armdb_session_open(bank->store, &session, &err), ARMDB_OK);
     assert_int_equal(armdb_table_create(session, "bank", "", 0, &table, &err), ARMDB_OK);
     for (uint32_t i = 0; i < ACCOUNTS; i++)
-        assert_int_equal(armdb_put(session, table, &i, sizeof i, &start, sizeof start, &err),
-                         ARMDB_OK);
+        assert_int_equal(
+            armdb_put(session, table, &i, sizeof i, &start, sizeof start, &err),
+            ARMDB_OK);
     assert_int_equal(armdb_commit(session, &err), ARMDB_OK);
     armdb_table_close(table);
     armdb_session_close(session);
@@ -223,14 +225,15 @@ static void run_bank(struct bank *bank, uint64_t seed)
         workers[i].bank = bank;
         workers[i].random = (seed + (uint64_t)i) * UINT64_C(0x9E3779B97F4A7C15) + 1;
         workers[i].sync = i % 3 == 0 ? ARMDB_SYNC_OFF : ARMDB_SYNC_FULL;
-        assert_int_equal(adb_thread_start(&threads[i], i < WRITERS ? move_money : audit,
-                                          &workers[i]),
-                         ARMDB_OK);
+        assert_int_equal(
+            adb_thread_start(&threads[i], i < WRITERS ? move_money : audit, &workers[i]),
+            ARMDB_OK);
     }
     for (int i = 0; i < WRITERS + READERS; i++)
         adb_thread_join(&threads[i]);
-    (void)printf("moved %llu, retried %llu, summed %llu\n", (unsigned long long)bank->moved,
-                 (unsigned long long)bank->retries, (unsigned long long)bank->sums);
+    (void)printf("moved %llu, retried %llu, summed %llu\n",
+                 (unsigned long long)bank->moved, (unsigned long long)bank->retries,
+                 (unsigned long long)bank->sums);
     assert_int_equal(bank->wrong, 0);
     assert_int_equal(bank->moved, WRITERS * MOVES);
 }
