@@ -165,6 +165,7 @@ struct builder {
     bool skip_count;
     bool deletes; /* no sub-query on t that is evaluated once, at first need */
     bool updates; /* no sub-query on t at all */
+    bool ordered; /* no equality that keys of two types meet */
 };
 void builder_start(struct builder *b);
 void add_value(struct builder *b, const struct value *value, int from);
@@ -190,6 +191,7 @@ struct verdict {
     int step;         /* the step that differed, or is running */
     int differs;      /* 1 = difference found */
     int errors;       /* statements that failed alike on both sides */
+    int refused;      /* runs ended where armdb refuses by its documented limits */
     int64_t rows;     /* rows compared */
     char text[6000];  /* what differed */
 };

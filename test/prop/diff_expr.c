@@ -20,6 +20,7 @@ void builder_start(struct builder *b)
     b->skip_count = false;
     b->deletes = false;
     b->updates = false;
+    b->ordered = false;
 }
 
 void add_value(struct builder *b, const struct value *value, int from)
@@ -119,7 +120,7 @@ static void add_comparison(struct builder *b, const char *alias, int column)
                  : rng_chance(b->rng, 50) ? "RTRIM"
                                           : "BINARY");
     text_add(&b->sql, " %s ", operators[op]);
-    if (rng_chance(b->rng, 10)) {
+    if (rng_chance(b->rng, 10) && !b->ordered) {
         static const char *const casts[] = { "TEXT", "INTEGER", "REAL", "BLOB",
                                              "NUMERIC" };
 

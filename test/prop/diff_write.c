@@ -174,6 +174,7 @@ static void write_insert_select(struct builder *b, const struct settings *settin
                      rng_chance(b->rng, 60) ? "k" : "w");
     }
     if (self) {
+        b->ordered = true;
         text_add(&b->sql, " FROM t");
         add_where(b, "");
         add_total_order(b, "");
@@ -310,6 +311,7 @@ static void write_delete(struct builder *b)
     b->deletes = true;
     text_add(&b->sql, "DELETE FROM t");
     if (rng_chance(b->rng, 20)) {
+        b->ordered = true;
         add_where(b, "");
         add_total_order(b, "");
         text_add(&b->sql, " LIMIT ");
