@@ -925,8 +925,8 @@ int vtab_filter(sqlite3_vtab_cursor *base, int number, const char *text, int arg
     cursor->span_at = 0;
     if (argc != f.at.count)
         return SQLITE_MISUSE;
-    if (f.plan.empty)
-        return SQLITE_OK;
+    if (f.plan.empty) /* no row, but a read: it fixes the transaction's moment */
+        return vtab_hold_snapshot(f.vtab);
     if (armdb_in_transaction(f.vtab->store->session))
         armdb_statement_begin(f.vtab->store->session);
     else if (f.vtab->store->drops != NULL)
@@ -940,7 +940,9 @@ int vtab_filter(sqlite3_vtab_cursor *base, int number, const char *text, int arg
         rc = settle_meanings(&f);
     if (rc == SQLITE_OK && !f.never)
         rc = prepare_seek(&f);
-    if (rc != SQLITE_OK || f.never)
+    if (rc == SQLITE_OK && f.never)
+        return vtab_hold_snapshot(f.vtab);
+    if (rc != SQLITE_OK)
         return rc;
     return go_to_first(&f);
 }
