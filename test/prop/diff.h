@@ -166,6 +166,9 @@ struct builder {
     bool deletes; /* no sub-query on t that is evaluated once, at first need */
     bool updates; /* no sub-query on t at all */
     bool ordered; /* no equality that keys of two types meet */
+    /* With two connections: no LIMIT 0, no IN (). SQLite then reads no table, and so a
+     * virtual table does not hear that a transaction's moment is to be fixed. */
+    bool must_read;
 };
 void builder_start(struct builder *b);
 void add_value(struct builder *b, const struct value *value, int from);

@@ -55,7 +55,7 @@ void add_pool_value(struct builder *b, int column)
 
 void add_limit(struct builder *b, unsigned below)
 {
-    struct value v = value_int((int64_t)rng_below(b->rng, below));
+    struct value v = value_int((int64_t)rng_below(b->rng, below) + b->must_read);
 
     if (rng_chance(b->rng, 4))
         v.integer = -1;
@@ -187,6 +187,7 @@ static void add_in(struct builder *b, const char *alias, int column)
         break;
     default:
         n = rng_chance(b->rng, 10) ? 16 + rng_below(b->rng, 10) : rng_below(b->rng, 6);
+        n += n == 0 && b->must_read;
         for (i = 0; i < n; i++) {
             text_add(&b->sql, "%s", i > 0 ? ", " : "");
             add_pool_value(b, column);

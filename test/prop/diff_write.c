@@ -510,7 +510,8 @@ static void step_reuse(struct maker *m)
         else if (from == FROM_PATTERN)
             step->bind[i] = pattern_random(m->rng, m->arena);
         else if (from == FROM_LIMIT)
-            step->bind[i] = value_int((int64_t)rng_below(m->rng, 9) - 1);
+            step->bind[i] = value_int((int64_t)rng_below(m->rng, 9) - 1
+                                      + 2 * m->b.must_read);
     }
 }
 
@@ -664,7 +665,8 @@ void plan_random(struct plan *plan, const struct settings *settings, uint64_t se
     memset(plan, 0, sizeof *plan);
     schema_random(&plan->schema, settings, &rng, arena);
     plan->step = arena_alloc(arena, sizeof(struct step) * (size_t)(settings->steps + 32));
-    m.b = (struct builder){ .rng = &rng, .arena = arena, .schema = &plan->schema };
+    m.b = (struct builder){ .rng = &rng, .arena = arena, .schema = &plan->schema,
+                           .must_read = settings->connections > 1 };
     add_ddl(&m, plan->schema.create[0], plan->schema.create[1]);
     add_ddl(&m, plan->schema.create_other[0], plan->schema.create_other[1]);
     for (i = 0; i < 6; i++)
