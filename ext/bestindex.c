@@ -96,8 +96,7 @@ static void translate_term(sqlite3_index_info *info, int i, struct plan_term *te
                                         sqlite3_value_type(rhs) == SQLITE_FLOAT);
 }
 
-/* ---- Rows between known bounds
- * ----------------------------------------------------------- */
+/* ---- Rows between known bounds ---- */
 
 /* The literal that was given argv `number`; NULL when it is no literal. */
 static sqlite3_value *find_literal(sqlite3_index_info *info, int number)
@@ -193,8 +192,7 @@ static void estimate(struct vtab *vtab, const struct plan *plan, sqlite3_index_i
     info->estimatedRows = estimated.rows;
 }
 
-/* ---- The answer
- * --------------------------------------------------------------------------- */
+/* ---- The answer ---- */
 
 static int set_text(const struct vtab *vtab, const struct plan *plan,
                     sqlite3_index_info *info)

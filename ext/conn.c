@@ -40,7 +40,7 @@ enum {
     WRITE_VERSION_WAL = 2
 };
 
-/* ---- The connection ------------------------------------------------------------ */
+/* ---- The connection ---- */
 
 struct conn *conn_create(sqlite3 *db)
 {
@@ -103,7 +103,7 @@ void conn_release(void *arg)
     sqlite3_free(conn);
 }
 
-/* ---- Stores -------------------------------------------------------------------- */
+/* ---- Stores ---- */
 
 static enum armdb_rc open_store(struct conn *conn, const char *path, bool memory,
                                 const struct armdb_options *options,
@@ -188,7 +188,7 @@ void conn_store_transaction_ended(struct conn_store *store)
     }
 }
 
-/* ---- Waiting -------------------------------------------------------------------- */
+/* ---- Waiting ---- */
 
 uint32_t conn_busy_timeout(struct conn *conn)
 {
@@ -237,7 +237,7 @@ enum armdb_rc conn_wait(struct conn_store *store, uint64_t *deadline_ms)
     return armdb_wait(store->session, left);
 }
 
-/* ---- SQL ------------------------------------------------------------------------ */
+/* ---- SQL ---- */
 
 static int prepare_list(sqlite3 *db, sqlite3_stmt **stmt, const char *format,
                         va_list args)
@@ -283,7 +283,7 @@ int conn_run(sqlite3 *db, char **err, const char *format, ...)
     return rc;
 }
 
-/* ---- Which transaction is it? ---------------------------------------------------- */
+/* ---- Which transaction is it? ---- */
 
 static uint32_t count_busy_writers(sqlite3 *db)
 {

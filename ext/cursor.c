@@ -29,8 +29,7 @@ enum {
     PIN_BYTES_MIN = 256 /* measured: below this a copy is cheaper than a pin */
 };
 
-/* ---- Opening and closing
- * --------------------------------------------------------------- */
+/* ---- Opening and closing ---- */
 
 static void free_cursor(struct vtab_cursor *cursor)
 {
@@ -133,8 +132,7 @@ int vtab_cursor_error(struct vtab_cursor *cursor, enum armdb_rc rc,
     return errmap_vtab(cursor->base.pVtab, rc, err);
 }
 
-/* ---- Columns
- * ----------------------------------------------------------------------------- */
+/* ---- Columns ---- */
 
 static enum armdb_rc read_value(struct vtab_cursor *cursor, struct armdb_error *err)
 {
@@ -252,8 +250,7 @@ int vtab_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
     return SQLITE_OK;
 }
 
-/* ---- Stepping
- * ----------------------------------------------------------------------------- */
+/* ---- Stepping ---- */
 
 enum armdb_rc vtab_cursor_seek_span(struct vtab_cursor *cursor, struct armdb_error *err)
 {

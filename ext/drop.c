@@ -44,7 +44,7 @@ enum {
 #define ATTACHMENTS_TABLE DROP_RESERVED_PREFIX "attachments"
 #define PENDING_TABLE DROP_RESERVED_PREFIX "pending"
 
-/* ---- The list ------------------------------------------------------------------- */
+/* ---- The list ---- */
 
 static const char *database_file(const struct conn_store *store, const char *schema)
 {
@@ -107,7 +107,7 @@ void drop_transaction_ended(struct conn_store *store)
     }
 }
 
-/* ---- The store's own tables ------------------------------------------------------- */
+/* ---- The store's own tables ---- */
 
 static enum armdb_rc open_own_table(struct armdb_session *session, const char *name,
                                     bool create, struct armdb_table **out,
@@ -290,7 +290,7 @@ enum armdb_rc drop_is_orphan(struct conn_store *store, const char *schema,
     return rc;
 }
 
-/* ---- Recording --------------------------------------------------------------------- */
+/* ---- Recording ---- */
 
 /* Ends a transaction of a session of our own: commits it if rc is OK. */
 static enum armdb_rc finish(struct armdb_session *session, enum armdb_rc rc,
@@ -419,8 +419,7 @@ void drop_load(struct conn_store *store)
     armdb_session_close(session);
 }
 
-/* ---- Settling ------------------------------------------------------------------------
- */
+/* ---- Settling ---- */
 
 static enum armdb_rc delete_row(struct armdb_session *session, const char *name,
                                 const void *key, size_t key_len, struct armdb_error *err)

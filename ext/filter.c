@@ -50,8 +50,7 @@ struct filter {
     size_t key_count;
 };
 
-/* ---- Equalities
- * --------------------------------------------------------------------------- */
+/* ---- Equalities ---- */
 
 /* Converts one right-hand side. *unsure: its meaning is open. */
 static int convert(sqlite3_value *in, enum affinity affinity, bool literal,
@@ -135,8 +134,7 @@ static int add_key(struct filter *f)
     return SQLITE_OK;
 }
 
-/* ---- Ranges
- * ------------------------------------------------------------------------------------ */
+/* ---- Ranges ---- */
 
 static char to_upper(char c)
 {
@@ -234,8 +232,7 @@ static int add_prefix(struct filter *f)
     return vtab_cursor_error(cursor, rc, NULL);
 }
 
-/* ---- Lists
- * ----------------------------------------------------------------------------------- */
+/* ---- Lists ---- */
 
 static int compare_bytes(const void *a, size_t a_len, const void *b, size_t b_len)
 {
@@ -392,8 +389,7 @@ static int load_list(struct filter *f)
     return SQLITE_OK;
 }
 
-/* ---- Numbers of open meaning
- * ----------------------------------------------------------------- */
+/* ---- Numbers of open meaning ---- */
 
 /* Finds, behind the given first parts, the next text that may look like a number: the
  * first one, or the one above cursor->text, into which it is put. */
@@ -793,9 +789,7 @@ static int settle_meanings(struct filter *f)
     return rc;
 }
 
-/* ---- Seeking
- * --------------------------------------------------------------------------------------
- */
+/* ---- Seeking ---- */
 
 /* Takes the keys as a writer would, where that is what the statement is about to do. */
 static int lock_keys(struct filter *f)

@@ -50,7 +50,7 @@
 
 #include "sqlite3ext.h"
 
-/* ---- Choosing ---------------------------------------------------------------- */
+/* ---- Choosing ---- */
 
 static bool collation_fits(const struct plan_term *term, const struct key_part *part)
 {
@@ -428,7 +428,7 @@ bool plan_choose(struct plan_query *query, struct plan *plan)
     return true;
 }
 
-/* ---- idxNum ------------------------------------------------------------------ */
+/* ---- idxNum ---- */
 
 static unsigned bound_code(enum plan_op op, enum plan_op strict, enum plan_op inclusive)
 {
@@ -504,7 +504,7 @@ void plan_arguments(const struct plan *plan, struct plan_arguments *args)
     args->count = at;
 }
 
-/* ---- The text for EXPLAIN QUERY PLAN ------------------------------------------- */
+/* ---- The text for EXPLAIN QUERY PLAN ---- */
 
 static enum armdb_rc add_text(struct bytebuf *out, const char *text)
 {
@@ -593,7 +593,7 @@ enum armdb_rc plan_describe(const struct plan *plan, const struct schema *schema
     return rc;
 }
 
-/* ---- Rows and cost ------------------------------------------------------------- */
+/* ---- Rows and cost ---- */
 
 enum { LIST_ROWS = 10 }; /* taken for the length of an IN, which is not told */
 

@@ -52,8 +52,7 @@ SQLITE_EXTENSION_INIT3
 
 #define HELPER "armdb_snapshot"
 
-/* ---- Begin, sync, commit, rollback
- * ----------------------------------------------------- */
+/* ---- Begin, sync, commit, rollback ---- */
 
 int vtab_begin(sqlite3_vtab *base)
 {
@@ -168,8 +167,7 @@ int vtab_rollback(sqlite3_vtab *base)
     return errmap_vtab(base, rc, &error);
 }
 
-/* ---- Savepoints
- * ------------------------------------------------------------------------- */
+/* ---- Savepoints ---- */
 
 int vtab_savepoint(sqlite3_vtab *base, int id)
 {
@@ -217,8 +215,7 @@ int vtab_rollback_to(sqlite3_vtab *base, int id)
     return errmap_vtab(base, rc, &error);
 }
 
-/* ---- The helper table
- * ------------------------------------------------------------------- */
+/* ---- The helper table ---- */
 
 struct helper {
     sqlite3_vtab base;

@@ -34,8 +34,7 @@ enum { UPDATE_SAVEPOINT = 0x7ffffff1 };
 
 enum write_kind { WRITE_INSERT, WRITE_PUT, WRITE_DELETE, WRITE_LOCK };
 
-/* ---- Single writes ------------------------------------------------------------------
- */
+/* ---- Single writes ---- */
 
 static enum armdb_rc write_once(struct vtab *vtab, enum write_kind kind,
                                 const struct bytebuf *key, struct armdb_error *err)
@@ -80,8 +79,7 @@ static int refuse_duplicate(struct vtab *vtab)
                       schema_unique_message(vtab->schema));
 }
 
-/* ---- Keys and rows --------------------------------------------------------------------
- */
+/* ---- Keys and rows ---- */
 
 /* The encoded key of the row that argv[0] names, into vtab->old_key. */
 static int encode_old_key(struct vtab *vtab, sqlite3_value *old)
@@ -181,8 +179,7 @@ static int too_big(struct vtab *vtab)
                                       (unsigned)ARMDB_VALUE_BYTES_MAX));
 }
 
-/* ---- Hidden columns
- * -------------------------------------------------------------------- */
+/* ---- Hidden columns ---- */
 
 /* True when xUpdate's argument is given by the statement. */
 static bool is_given(sqlite3_value **argv, int column)
@@ -243,8 +240,7 @@ static int run_command(struct vtab *vtab, sqlite3_value *command)
                         vtab->name));
 }
 
-/* ---- The statements
- * ---------------------------------------------------------------------- */
+/* ---- The statements ---- */
 
 /* First write of the transaction: the store learns that our CREATE was committed, and
  * the table's label there follows a RENAME. */

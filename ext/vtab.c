@@ -35,7 +35,7 @@ SQLITE_EXTENSION_INIT3
 
 enum { CREATE_SAVEPOINT = 0x7ffffff0 }; /* SQLite's ids are small */
 
-/* ---- Making and freeing ------------------------------------------------------------ */
+/* ---- Making and freeing ---- */
 
 static void free_vtab(struct vtab *vtab)
 {
@@ -156,8 +156,7 @@ static int declare(sqlite3 *db, struct vtab *vtab, char **err)
     return vtab->row == NULL || vtab->originals == NULL ? SQLITE_NOMEM : SQLITE_OK;
 }
 
-/* ---- The store and the table in it ----------------------------------------------------
- */
+/* ---- The store and the table in it ---- */
 
 static int open_store(struct vtab *vtab, bool create, char **err)
 {
@@ -263,8 +262,7 @@ int vtab_use(struct vtab *vtab)
     return errmap_vtab(&vtab->base, open_table(vtab, &error), &error);
 }
 
-/* ---- xConnect
- * -------------------------------------------------------------------------- */
+/* ---- xConnect ---- */
 
 int vtab_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
                  sqlite3_vtab **out, char **err)
@@ -290,8 +288,7 @@ int vtab_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
     return rc;
 }
 
-/* ---- xCreate
- * --------------------------------------------------------------------------- */
+/* ---- xCreate ---- */
 
 /* Gives a table of the store that has our name, but not our rows, another name. */
 static enum armdb_rc move_away(struct vtab *vtab, struct armdb_table *table,
@@ -506,8 +503,7 @@ int vtab_create(sqlite3 *db, void *aux, int argc, const char *const *argv,
     return rc;
 }
 
-/* ---- The end
- * ------------------------------------------------------------------------------ */
+/* ---- The end ---- */
 
 /* SQLite will not tell this table how the transaction ends. When it was the last one of
  * its store, nobody else is told either. */
