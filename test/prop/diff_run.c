@@ -562,13 +562,15 @@ static bool cursor_step(struct run *run, const struct step *step)
 
 /* After a write the cursors of the same connection show what they like; after a
  * rollback they are stepped once more, which must be harmless, and given up, since a
- * native one is. */
+ * native one is. With two connections always: how long they live decides how long the
+ * connection's moment does. */
 static void taint_cursors(struct run *run, const struct step *step, int connection)
 {
     bool reads = strncmp(step->sql[0], "SELECT", 6) == 0
                  || strncmp(step->sql[0], "WITH", 4) == 0;
     bool rolled_back = run->side[0].out.rc != SQLITE_OK
-                       || strncmp(step->sql[0], "ROLLBACK", 8) == 0;
+                       || strncmp(step->sql[0], "ROLLBACK", 8) == 0
+                       || run->settings->connections > 1;
     int i, side;
 
     if (reads)
