@@ -525,9 +525,10 @@ static int allocate_private(struct schema *schema)
 
     priv->checks = collect_checks(schema->text);
     priv->defaults = sqlite3_malloc64(bytes + 1);
+    if (priv->defaults != NULL)
+        memset(priv->defaults, 0, bytes); /* the destructor looks at them */
     if (priv->checks == NULL || priv->defaults == NULL)
         return SQLITE_NOMEM;
-    memset(priv->defaults, 0, bytes);
     return SQLITE_OK;
 }
 
