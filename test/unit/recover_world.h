@@ -70,7 +70,8 @@ static inline void finish(struct world *w)
 }
 
 /* A new open segment; numbers count from 1. */
-static inline struct log_image *segment(struct world *w, uint32_t shard, enum segment_kind kind)
+static inline struct log_image *segment(struct world *w, uint32_t shard,
+                                        enum segment_kind kind)
 {
     struct manifest_segment listed = {.shard = shard, .kind = kind};
     struct log_image *image = &w->images[w->image_count++];
@@ -89,7 +90,7 @@ static inline struct log_image *log_of(struct world *w, uint32_t shard)
 
 /* Seals the segment in the manifest at its present length. */
 static inline void seal(struct world *w, const struct log_image *image, uint64_t low,
-                 uint64_t high)
+                        uint64_t high)
 {
     struct manifest_segment *listed = manifest_find(&w->manifest, image->header.number);
 
@@ -119,7 +120,7 @@ static inline uint64_t add(struct log_image *image, struct frame frame, const ch
 }
 
 static inline uint64_t commit(struct log_image *image, uint64_t gsn, const char *key,
-                       uint64_t watermark)
+                              uint64_t watermark)
 {
     struct frame frame = {.kind = FRAME_COMMIT, .gsn = gsn, .watermark = watermark};
 
@@ -127,7 +128,7 @@ static inline uint64_t commit(struct log_image *image, uint64_t gsn, const char 
 }
 
 static inline void verdict(struct log_image *image, uint64_t gsn, uint64_t target,
-                    uint32_t outcome)
+                           uint32_t outcome)
 {
     struct frame frame = {
         .kind = FRAME_VERDICT, .gsn = gsn, .arg_a = target, .outcome = outcome};
@@ -144,7 +145,7 @@ static inline void seal_frame(struct log_image *image)
 
 /* Adds chunk `number` and returns its check. */
 static inline uint64_t chunk(struct log_image *image, uint64_t txid, uint64_t number,
-                      const char *key, uint64_t ordinal)
+                             const char *key, uint64_t ordinal)
 {
     struct frame frame = {
         .kind = FRAME_CHUNK, .txid_edit = 1, .txid_count = txid, .arg_a = number};
@@ -157,8 +158,8 @@ static inline uint64_t chunk(struct log_image *image, uint64_t txid, uint64_t nu
 }
 
 static inline void close_chunks(struct log_image *image, uint64_t gsn, uint64_t txid,
-                         uint64_t count, uint64_t digest, uint64_t void_first,
-                         uint64_t void_last)
+                                uint64_t count, uint64_t digest, uint64_t void_first,
+                                uint64_t void_last)
 {
     unsigned char optional[24] = {FRAME_FIELD_VOID_RUNS, 0, 0, 0, 16};
     struct frame frame = {.kind = FRAME_CLOSE,
@@ -221,7 +222,8 @@ struct collector {
 };
 
 static inline enum armdb_rc collect(void *arg, uint64_t segment_number, uint64_t offset,
-                             const struct record *record, uint64_t gsn, uint64_t ordinal)
+                                    const struct record *record, uint64_t gsn,
+                                    uint64_t ordinal)
 {
     struct collector *c = arg;
 
@@ -299,7 +301,7 @@ static inline void recover(struct world *w, bool read_only, struct outcome *o)
 }
 
 static inline void assert_outcome(const struct outcome *o, uint64_t gsn, const char *text,
-                           size_t damage)
+                                  size_t damage)
 {
     if (o->rc != ARMDB_OK)
         fail_msg("%s: %s", adb_rc_name(o->rc), o->err.text);
@@ -309,8 +311,8 @@ static inline void assert_outcome(const struct outcome *o, uint64_t gsn, const c
 }
 
 /* What three recoveries must give; *first is the first one's outcome. */
-static inline void expect_all(struct world *w, uint64_t gsn, const char *text, size_t damage,
-                       struct outcome *first)
+static inline void expect_all(struct world *w, uint64_t gsn, const char *text,
+                              size_t damage, struct outcome *first)
 {
     struct outcome o;
     uint64_t edit;
