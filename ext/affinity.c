@@ -212,6 +212,25 @@ int affinity_compare(sqlite3_value *in, enum affinity affinity, struct sql_value
     return load_as(in, type, out);
 }
 
+enum { TERMINATED_MAX = 128 };
+
+/* A short text that SQLite copies is given with a zero behind it: sqlite3_column_text()
+ * wants one, and would allocate anew for each row to add it. */
+static void text_result(sqlite3_context *context, const struct sql_value *value,
+                        sqlite3_destructor_type del)
+{
+    char text[TERMINATED_MAX + 1];
+
+    if (value->n > TERMINATED_MAX || del != SQLITE_TRANSIENT ||
+        memchr(value->z, 0, value->n) != NULL) {
+        sqlite3_result_text64(context, value->z, value->n, del, SQLITE_UTF8);
+        return;
+    }
+    memcpy(text, value->z, value->n);
+    text[value->n] = '\0';
+    sqlite3_result_text(context, text, -1, SQLITE_TRANSIENT);
+}
+
 void sql_value_result(sqlite3_context *context, const struct sql_value *value,
                       sqlite3_destructor_type del)
 {
@@ -226,7 +245,7 @@ void sql_value_result(sqlite3_context *context, const struct sql_value *value,
         if (value->n == 0)
             sqlite3_result_text64(context, "", 0, SQLITE_STATIC, SQLITE_UTF8);
         else
-            sqlite3_result_text64(context, value->z, value->n, del, SQLITE_UTF8);
+            text_result(context, value, del);
         break;
     case SQLITE_BLOB:
         if (value->n == 0)

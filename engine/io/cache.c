@@ -190,6 +190,40 @@ const unsigned char *cache_pin_cached(struct cache_file *cf, uint64_t page_no)
     return id == 0 ? NULL : cache_frame_bytes(cf->cache, id);
 }
 
+/* The entry may be an old one, its frame's memory may have gone: that is why nothing is
+ * read here but the table, and the rest only prefetched, which never faults. */
+bool cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at, uint32_t bytes)
+{
+    _Atomic uint32_t *entry = cache_entry(cf, page_no);
+    struct cache_dir *dir;
+    struct cache_extent *extent;
+    uint32_t id;
+    uint32_t idx;
+    uintptr_t from;
+
+    if (entry == NULL)
+        return false;
+    /* Acquire: as in try_pin(). */
+    id = cache_id_of(atomic_load_explicit(entry, memory_order_acquire));
+    if (id == 0)
+        return false;
+    dir = atomic_load_explicit(&cf->cache->dir, memory_order_relaxed);
+    extent = dir->at[id >> CACHE_SLOT_BITS];
+    idx = id & (CACHE_SLOT_FRAMES - 1);
+    __builtin_prefetch(&extent->frames[idx], 1);
+    /* An address, never followed: the extent may be unmapped at this moment. */
+    from = (uintptr_t)atomic_load_explicit(&extent->base, memory_order_relaxed) +
+           (uintptr_t)idx * CACHE_PAGE_BYTES + at;
+    for (uintptr_t p = from & ~(uintptr_t)63; p < from + bytes; p += 64)
+        __builtin_prefetch((const void *)p);
+    return true;
+}
+
+void cache_prefetch_entry(struct cache_file *cf, uint64_t page_no)
+{
+    __builtin_prefetch(cache_entry(cf, page_no));
+}
+
 void cache_pin_again(const void *inside)
 {
     uint32_t idx;

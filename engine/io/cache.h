@@ -64,6 +64,12 @@ const unsigned char *cache_pin_cached(struct cache_file *cf, uint64_t page_no);
  * page read it once. Errors: ARMDB_IO, ARMDB_NOMEM, ARMDB_CORRUPT (past the end). */
 enum armdb_rc cache_pin(struct cache_file *cf, uint64_t page_no, const unsigned char **p,
                         struct armdb_error *err) ADB_MUST_CHECK;
+/* Brings `bytes` bytes at offset `at` of the page, and what a pin needs, towards the
+ * processor if the page is in memory; false when it is not. Takes no pin; lock-free. */
+bool cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at, uint32_t bytes);
+/* The same for what cache_prefetch() itself looks at: called for many pages before it,
+ * so that the misses overlap. */
+void cache_prefetch_entry(struct cache_file *cf, uint64_t page_no);
 /* Brings pages into memory with one batch of reads; a hint: errors and lack of
  * frames are swallowed here and met again by cache_pin(). */
 struct cache_want {

@@ -16,7 +16,11 @@
 #include "engine/log/location.h"
 #include "engine/store/internal.h"
 
-enum { BATCH_FIRST = 16, BATCH_MAX = ORDER_BATCH_MAX };
+enum {
+    BATCH_FIRST = 16,
+    BATCH_MAX = ORDER_BATCH_MAX,
+    AHEAD_BYTES = 320 /* of a record: prefetched with its batch */
+};
 
 struct cursor_row {
     uint64_t location;
@@ -213,8 +217,28 @@ static enum armdb_rc deliver(struct armdb_cursor *cursor, struct armdb_error *er
     return cursor->row_count > 0 ? ARMDB_OK : ARMDB_DONE;
 }
 
-/* Brings the batch's records towards the processor: cached ones by prefetch, others
- * with one batch of reads. Inside an epoch. */
+/* The segment and page of a row on the log; NULL when there is none to bring. */
+static struct segment *row_segment(const struct cursor_row *row, struct armdb *store)
+{
+    return location_is_staged(row->location)
+               ? NULL
+               : segtab_get(&store->log.segments, location_slot(row->location));
+}
+
+/* How much of a record is worth bringing ahead: its head, key and short value. */
+static uint32_t ahead_bytes(const struct cursor_row *row, uint32_t in_page)
+{
+    uint64_t bytes = (uint64_t)RECORD_HEAD_MAX + row->key_len + row->value_len;
+
+    if (bytes > AHEAD_BYTES)
+        bytes = AHEAD_BYTES;
+    if (bytes > CACHE_PAGE_BYTES - in_page)
+        bytes = CACHE_PAGE_BYTES - in_page;
+    return (uint32_t)bytes;
+}
+
+/* Brings the batch's records towards the processor: cached ones by prefetch, in stages,
+ * so that their cache misses overlap, others with one batch of reads. In an epoch. */
 static void read_ahead(struct armdb_cursor *cursor)
 {
     struct armdb *store = cursor->session->store;
@@ -222,27 +246,23 @@ static void read_ahead(struct armdb_cursor *cursor)
     size_t count = 0;
 
     for (size_t i = 0; i < cursor->row_count; i++) {
-        uint64_t location = cursor->rows[i].location;
-        uint64_t offset = location_offset(location);
-        struct segment *segment;
-        const unsigned char *page;
+        struct segment *segment = row_segment(&cursor->rows[i], store);
 
-        if (location_is_staged(location))
-            continue;
-        segment = segtab_get(&store->log.segments, location_slot(location));
-        if (segment == NULL)
-            continue;
-        page = cache_pin_cached(segment->cf, offset / CACHE_PAGE_BYTES);
-        if (page != NULL) {
-            const unsigned char *p = page + offset % CACHE_PAGE_BYTES;
+        if (segment != NULL)
+            cache_prefetch_entry(segment->cf, location_offset(cursor->rows[i].location) /
+                                                  CACHE_PAGE_BYTES);
+    }
+    for (size_t i = 0; i < cursor->row_count; i++) {
+        const struct cursor_row *row = &cursor->rows[i];
+        struct segment *segment = row_segment(row, store);
+        uint64_t offset = location_offset(row->location);
+        uint32_t in_page = (uint32_t)(offset % CACHE_PAGE_BYTES);
 
-            __builtin_prefetch(p);
-            __builtin_prefetch(p + 64);
-            cache_unpin(page);
-        } else {
-            wants[count].cf = segment->cf;
-            wants[count++].page_no = offset / CACHE_PAGE_BYTES;
-        }
+        if (segment == NULL || cache_prefetch(segment->cf, offset / CACHE_PAGE_BYTES,
+                                              in_page, ahead_bytes(row, in_page)))
+            continue;
+        wants[count].cf = segment->cf;
+        wants[count++].page_no = offset / CACHE_PAGE_BYTES;
     }
     if (count > 1)
         cache_read_ahead(store->cache, wants, count);
