@@ -447,6 +447,23 @@ static bool is_listed(const struct listed_ids *listed, uint64_t id)
     return id == 0;
 }
 
+/* A table id that records still bear is never given to another table, though its own was
+ * dropped: they would be that one's rows. The manifest may be older than the table. */
+static void pass_ids_seen(struct armdb *store, const struct listed_ids *listed)
+{
+    uint64_t next = atomic_load_explicit(&store->log.next_table, memory_order_relaxed);
+
+    for (size_t i = 0; i < listed->count; i++)
+        if (listed->ids[i] >= next)
+            next = listed->ids[i] + 1;
+    adb_mutex_lock(&store->catalog_lock);
+    for (const struct tab *tab = store->tabs; tab != NULL; tab = tab->next)
+        if (tab->id >= next)
+            next = tab->id + 1;
+    adb_mutex_unlock(&store->catalog_lock);
+    atomic_store_explicit(&store->log.next_table, next, memory_order_relaxed);
+}
+
 /* Takes the tables that nobody lists or uses out of the store's list. */
 static struct tab *take_unlisted(struct armdb *store, const struct listed_ids *listed)
 {
@@ -481,11 +498,7 @@ enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err)
         return rc;
     rc = walk_catalog(session, collect_id, &listed, err);
     if (rc == ARMDB_OK) {
-        for (size_t i = 0; i < listed.count; i++)
-            if (listed.ids[i] >=
-                atomic_load_explicit(&store->log.next_table, memory_order_relaxed))
-                atomic_store_explicit(&store->log.next_table, listed.ids[i] + 1,
-                                      memory_order_relaxed);
+        pass_ids_seen(store, &listed);
         taken = take_unlisted(store, &listed);
         if (taken != NULL)
             epoch_drain(store->epoch);
