@@ -126,7 +126,7 @@ LINK_MAP    := $(BUILD)/armdb_vtab.map
 # A test .c with a main() is a program; the others of its folder and those in
 # test/lib/ are helpers that the folder's programs may link. Programs that speak of
 # ext/ are linked with it, the others with the engine alone.
-TEST_KINDS    := unit prop crash bench
+TEST_KINDS    := unit prop crash sim bench
 TEST_SOURCES  := $(wildcard $(TEST_KINDS:%=test/%/*.c))
 TEST_MAINS    := $(if $(TEST_SOURCES),$(shell grep -l '^int main' $(TEST_SOURCES)))
 EXT_MAINS     := $(if $(TEST_MAINS),$(shell grep -l '"ext/\|armdbvtab_init' $(TEST_MAINS)))
@@ -149,7 +149,7 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all objects tests deps help test unit sql prop crash check demo bench install \
+.PHONY: all objects tests deps help test unit sql prop crash soak check demo bench install \
   uninstall asan tsan cov tidy format clean FORCE
 
 all: $(SO) $(ENGINE_LIB) $(TOP_SO) ## build armdb_vtab.so and libarmdb.a
@@ -234,8 +234,13 @@ sql: all ## SQL scripts, the tour, loading from the shell, C, Python and Node
 prop: all $(call programs,prop) ## random operations against a model and against SQLite
 	@TIMEOUT=900 $(RUN) prop $(call programs,prop) $(call scripts,prop)
 
-crash: all $(call programs,crash) ## kill, failed calls, full disks
-	@TIMEOUT=900 $(RUN) crash $(call programs,crash) $(call scripts,crash)
+crash: all $(call programs,crash) $(call programs,sim) ## kill, crashes, failed calls
+	@TIMEOUT=900 $(RUN) crash $(call programs,crash) $(call programs,sim) \
+	  $(call scripts,crash)
+
+SECONDS ?= 600
+soak: $(call programs,sim) ## simulated crashes for SECONDS=n (600) seconds
+	$(BUILD)/test/sim/enumerate --seconds=$(SECONDS) --jobs=$(JOBS)
 
 # This file again, with another flavour or after packages were installed.
 AGAIN = $(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
