@@ -6,7 +6,7 @@
 #include "test/sim/sim_run.h"
 #include "test/sim/sim_sched.h"
 
-static const struct sim_plan plan = {"found", 0, 2, 1, 1, ARMDB_SYNC_FULL};
+static const struct sim_plan plan = {"found", 0, 1, 1, 1, ARMDB_SYNC_FULL};
 
 static void ok(enum armdb_rc rc, const struct armdb_error *err)
 {
@@ -52,6 +52,8 @@ static void a_dropped_tables_id_is_not_given_again_after_a_crash(void)
 
     sim_disk_mount(disk);
     begin(&u);
+    create(&u, "zero"); /* the segment that is made for it puts the next id down */
+    armdb_table_close(u.table);
     create(&u, "first");
     ok(armdb_put(u.session, u.table, "k", 1, "v", 1, &u.err), &u.err);
     ok(armdb_commit(u.session, &u.err), &u.err);
