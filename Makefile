@@ -13,7 +13,7 @@
 
 # ---- Modules, bottom to top ---------------------------------------------------
 
-BASE_MODULES  := rc bytes mem check thread
+BASE_MODULES  := plant rc bytes mem check thread
 IO_MODULES    := io io_posix io_rw io_mem io_plain io_uring \
                  cache cache_internal cache_page cache_read cache_file cache_large
 LOG_MODULES   := location record frame zeros segfile superblock manifest scan segment \
@@ -90,9 +90,10 @@ FLAGS_asan    := -O1 -g -DADB_DEBUG -fno-omit-frame-pointer \
 FLAGS_tsan    := -O1 -g -DADB_DEBUG -fno-omit-frame-pointer -fsanitize=thread \
   -Wno-null-dereference
 FLAGS_cov     := -O0 -g --coverage
+FLAGS_plant   := -O2 -g -DADB_PLANT
 FLAVOR_FLAGS  := $(FLAGS_$(FLAVOR))
 ifeq ($(FLAVOR_FLAGS),)
-$(error FLAVOR=$(FLAVOR): want release, debug, asan, tsan or cov)
+$(error FLAVOR=$(FLAVOR): want release, debug, asan, tsan, cov or plant)
 endif
 
 BASE_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -I. $(FLAVOR_FLAGS) -fno-common \
@@ -235,8 +236,13 @@ prop: all $(call programs,prop) ## random operations against a model and against
 	@TIMEOUT=900 $(RUN) prop $(call programs,prop) $(call scripts,prop)
 
 crash: all $(call programs,crash) $(call programs,sim) ## kill, crashes, failed calls
+	+@$(AGAIN) FLAVOR=plant plant-run
 	@TIMEOUT=900 $(RUN) crash $(call programs,crash) $(call programs,sim) \
-	  $(call scripts,crash)
+	  $(call scripts,crash) $(call scripts,sim)
+
+# The simulations with mistakes in them: test/sim/planted.sh.
+plant-run: $(call programs,sim)
+.PHONY: plant-run
 
 SECONDS ?= 600
 soak: $(call programs,sim) ## simulated crashes for SECONDS=n (600) seconds

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 
 enum { NAME_BYTES_MAX = 255 }; /* what file systems take */
 
@@ -102,7 +103,7 @@ static enum armdb_rc write_whole(struct adb_dir *dir, const char *name, const vo
     if (rc != ARMDB_OK)
         return rc;
     rc = adb_file_write(file, name, p, n, 0, err);
-    if (rc == ARMDB_OK)
+    if (rc == ARMDB_OK && !ADB_PLANTED("rename_before_data"))
         rc = adb_file_sync(file, name, err);
     ops->file_close(file);
     return rc;
@@ -126,6 +127,8 @@ enum armdb_rc adb_file_replace(struct adb_dir *dir, const char *name, const void
         (void)!ops->dir_unlink(dir, temporary, NULL);
         return rc;
     }
+    if (ADB_PLANTED("rename_not_synced"))
+        return ARMDB_OK;
     return ops->dir_sync(dir, err);
 }
 

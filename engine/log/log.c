@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 
 /* Smallest preallocation of a segment. */
 static const uint64_t reserve_bytes_min = UINT64_C(1) << 20;
@@ -218,7 +219,8 @@ enum armdb_rc log_new_segment(struct log *log, uint32_t shard, uint64_t bytes,
     log->locked.manifest.watermark = header.watermark;
     log->locked.manifest.next_table =
         atomic_load_explicit(&log->next_table, memory_order_relaxed);
-    rc = manifest_write(log->dir, log->uuid, &log->locked.manifest, err);
+    if (!ADB_PLANTED("segment_before_manifest"))
+        rc = manifest_write(log->dir, log->uuid, &log->locked.manifest, err);
     if (rc != ARMDB_OK) {
         manifest_remove(&log->locked.manifest, header.number);
         goto out;

@@ -10,6 +10,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 
 void segtab_init(struct segtab *table)
 {
@@ -90,7 +91,8 @@ static enum armdb_rc write_header(struct adb_dir *dir, struct segment *segment,
     rc = adb_file_sync(segment->file, segment->name, err);
     if (rc != ARMDB_OK)
         goto out;
-    rc = dir->io->ops->dir_sync(dir, err);
+    if (!ADB_PLANTED("directory_sync_left_out"))
+        rc = dir->io->ops->dir_sync(dir, err);
 out:
     adb_free_aligned(ADB_MEM_LOG, page);
     return rc;

@@ -23,6 +23,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/log/log.h"
 #include "engine/log/record.h"
 
@@ -285,6 +286,9 @@ static enum armdb_rc run_ops(struct segment *segment, struct adb_io_op *ops, siz
                              struct armdb_error *err)
 {
     segment->file->io->ops->submit(segment->file->io, ops, count);
+    if (ops[count - 1].kind == ADB_IO_SYNC && ops[count - 1].sys_errno != 0 &&
+        ADB_PLANTED("failed_sync_believed"))
+        segment->file->io->ops->submit(segment->file->io, &ops[count - 1], 1);
     for (size_t i = 0; i < count; i++)
         if (ops[i].sys_errno != 0)
             return adb_fail_errno(ops[i].sys_errno, ARMDB_IO, err, "%s %s",
@@ -366,7 +370,7 @@ static enum armdb_rc flush_locked(struct log *log, struct shard *shard, bool syn
     flush.segment = shard->locked.active;
     flush.from = shard->locked.written & ~(uint64_t)(CACHE_PAGE_BYTES - 1);
     flush.to = flush.segment->length;
-    flush.sync = sync;
+    flush.sync = sync && !ADB_PLANTED("sync_skipped");
     if (shard->locked.written == flush.to)
         flush.from =
             (flush.to + CACHE_PAGE_BYTES - 1) & ~(uint64_t)(CACHE_PAGE_BYTES - 1);
@@ -429,7 +433,8 @@ enum armdb_rc log_flush(struct log *log, uint32_t shard_id, bool sync,
             rc = log_writable(log, err);
             break;
         }
-        if (shard->locked.flushing || shard->locked.rotating) {
+        if ((shard->locked.flushing && !ADB_PLANTED("two_writes_in_flight")) ||
+            shard->locked.rotating) {
             adb_cond_wait(&shard->changed, &shard->lock);
             continue;
         }
@@ -445,6 +450,10 @@ out:
 enum armdb_rc log_cover(struct log *log, uint32_t shard, uint64_t gsn, bool sync,
                         struct armdb_error *err)
 {
+    if (ADB_PLANTED("ack_before_sync"))
+        sync = false;
+    if (!sync && ADB_PLANTED("ack_before_written"))
+        return ARMDB_OK;
     for (;;) {
         enum armdb_rc rc = log_flush(log, shard, sync, err);
 
@@ -456,6 +465,8 @@ enum armdb_rc log_cover(struct log *log, uint32_t shard, uint64_t gsn, bool sync
         case GSN_WOUNDED:
             return log_writable(log, err);
         case GSN_BEHIND:
+            if (ADB_PLANTED("lower_gsn_not_waited_for"))
+                return ARMDB_OK;
             break; /* a lower GSN lies in `shard`: flush that one */
         }
     }
@@ -490,7 +501,7 @@ static enum armdb_rc seal_locked(struct log *log, struct shard *shard,
     if (rc != ARMDB_OK)
         return rc;
     put_frame(log, shard, segment, &frame, &place, NULL, 0, head, NULL);
-    rc = flush_locked(log, shard, true, err);
+    rc = flush_locked(log, shard, !ADB_PLANTED("seal_not_synced"), err);
     segment->sealed = rc == ARMDB_OK;
     return rc;
 }

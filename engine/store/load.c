@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/log/location.h"
 
 enum { THREADS_MAX = 8, SLOTS_MAX = 4 * THREADS_MAX };
@@ -348,7 +349,8 @@ enum armdb_rc load_store(struct armdb *store, struct armdb_error *err)
     rc = log_open(&store->log, store->dir, store->cache, store->superblock.uuid,
                   store->superblock.shards, store->options.segment_size,
                   store->options.io_direct, store->read_only, &recovered.manifest,
-                  loader.slot_base, recovered.gsn, err);
+                  loader.slot_base,
+                  recovered.gsn - (ADB_PLANTED("gsn_reused") && recovered.gsn > 0), err);
     if (rc != ARMDB_OK)
         goto out;
     store->log_open = true;

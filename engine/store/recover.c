@@ -30,6 +30,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/base/thread.h"
 #include "engine/store/recover_internal.h"
 
@@ -408,6 +409,8 @@ static enum armdb_rc change_manifest(struct recovery *recovery, bool *changed,
 
         sealed.sealed = true;
         sealed.length = segment->count_end;
+        if (ADB_PLANTED("tail_not_cut") && segment->keep && !segment->listed.sealed)
+            sealed.length = segment->scan.tail;
         sealed.gsn_low = segment->gsn_low;
         sealed.gsn_high = segment->gsn_high;
         if (segment->keep && same_segment(&sealed, &segment->listed))

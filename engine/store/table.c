@@ -12,6 +12,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/store/internal.h"
 
 enum { CATALOG_FORMAT = 1, CATALOG_HEAD = 1 + 16 };
@@ -458,7 +459,7 @@ static void pass_ids_seen(struct armdb *store, const struct listed_ids *listed)
             next = listed->ids[i] + 1;
     adb_mutex_lock(&store->catalog_lock);
     for (const struct tab *tab = store->tabs; tab != NULL; tab = tab->next)
-        if (tab->id >= next)
+        if (tab->id >= next && !ADB_PLANTED("table_id_reused"))
             next = tab->id + 1;
     adb_mutex_unlock(&store->catalog_lock);
     atomic_store_explicit(&store->log.next_table, next, memory_order_relaxed);

@@ -18,6 +18,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/log/location.h"
 #include "engine/store/internal.h"
 #include "engine/store/spill.h"
@@ -207,6 +208,9 @@ static enum armdb_rc write_verdict(struct armdb *store, struct txn *txn,
     struct frame frame = {.kind = FRAME_VERDICT};
     enum armdb_rc rc;
 
+    if (outcome == FRAME_OUTCOME_ABORT && ADB_PLANTED("abort_verdict_lost"))
+        return ARMDB_OK;
+
     frame.txid_edit = store->log.txid_edit;
     frame.txid_count = txn->txid_count;
     frame.arg_a = txn->undecided.gsn;
@@ -218,7 +222,9 @@ static enum armdb_rc write_verdict(struct armdb *store, struct txn *txn,
     /* An abort is durable in every sync mode: nothing later may ever carry the target
      * to the disk without it. */
     return log_cover(&store->log, txn->shard, frame.gsn,
-                     outcome == FRAME_OUTCOME_ABORT || txn->sync == ARMDB_SYNC_FULL, err);
+                     (outcome == FRAME_OUTCOME_ABORT || txn->sync == ARMDB_SYNC_FULL) &&
+                         !ADB_PLANTED("verdict_not_synced"),
+                     err);
 }
 
 /* The staged record as it was before it was bound to a place. */

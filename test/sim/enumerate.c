@@ -103,32 +103,17 @@ static void check_nothing_left(const char *what)
         sim_fail("%s: %u files or folders are open", what, sim_disk_handles());
 }
 
-/* ---- Going on after a crash ---- */
+/* ---- One run, and a crash in it ---- */
 
-/* Opens one crash image of a journal that began on `base`, at event `at`, and compares
- * with the history, or with `fixed` when the crash came before the history began. */
-static void crash_again(struct job *job, const struct sim_plan *plan,
-                        const struct sim_disk *base, const struct sim_journal *journal,
-                        size_t at, uint64_t *random, const struct sim_history *history,
-                        struct sim_state *found)
-{
-    enum sim_cut cut = (enum sim_cut)sim_below(random, SIM_CUTS);
-    struct sim_media *media = sim_media_create(base, journal);
-    struct sim_disk *image;
-    struct armdb *store;
+/* A run that was recorded. */
+struct recorded {
+    const struct sim_plan *plan;
+    const struct sim_disk *base;       /* the disk before it */
+    const struct sim_journal *journal; /* from there on */
+    const struct sim_history *history;
+};
 
-    sim_media_advance(media, at);
-    image = sim_media_image(media, cut, sim_next(random));
-    store = open_store(plan, image);
-    sim_state_read(store, found);
-    sim_history_check(history, found, at, cut == SIM_KILL);
-    abandon(image, store);
-    sim_disk_destroy(image);
-    sim_media_destroy(media);
-    job->counts.again++;
-}
-
-/* A copy of a disk, as a base for a media. */
+/* A copy of a disk: all that is on it is durable. */
 static struct sim_disk *copy_disk(const struct sim_disk *disk, uint64_t seed)
 {
     struct sim_journal nothing = {0};
@@ -139,64 +124,78 @@ static struct sim_disk *copy_disk(const struct sim_disk *disk, uint64_t seed)
     return copy;
 }
 
-/* Opens the image with a journal, writes on, and crashes somewhere: first perhaps while
- * opening, where the first history still rules, else where the new one does. */
-static void go_on(struct job *job, const struct sim_plan *plan, struct sim_disk *image,
-                  uint64_t seed, const struct sim_history *history, size_t at,
-                  bool killed)
+/* Opens one image of a crash at event `at` of `run` and compares with the history;
+ * `as_of` is the moment of it that counts: another one when the run came after. */
+static void crash_again(struct job *job, const struct recorded *run, size_t at,
+                        const struct sim_history *history, size_t as_of, uint64_t seed)
 {
-    struct sim_disk *base = copy_disk(image, sim_mix(seed + 1));
-    struct sim_journal journal = {0};
-    struct sim_history next = {0};
-    struct sim_state found;
-    struct sim_state again;
     uint64_t random = sim_mix(seed);
+    enum sim_cut cut = (enum sim_cut)sim_below(&random, SIM_CUTS);
+    struct sim_media *media = sim_media_create(run->base, run->journal);
+    struct sim_state found;
+    struct sim_disk *image;
+    struct armdb *store;
+
+    sim_media_advance(media, at);
+    image = sim_media_image(media, cut, sim_next(&random));
+    store = open_store(run->plan, image);
+    sim_state_read(store, &found);
+    sim_history_check(history, &found, as_of, cut == SIM_KILL && history == run->history);
+    abandon(image, store);
+    sim_disk_destroy(image);
+    sim_media_destroy(media);
+    job->counts.again++;
+}
+
+/* Opens the image with a journal, writes on, and crashes somewhere: first while it was
+ * being opened, where the first history still rules, then where the new one does. When
+ * only the process had died, what the kernel had not synced is still not durable: the
+ * journal goes on. */
+static void go_on(struct job *job, const struct recorded *run, struct sim_disk *image,
+                  uint64_t seed, size_t at, bool killed)
+{
+    struct sim_disk *copy = copy_disk(image, sim_mix(seed + 1));
+    struct sim_journal journal = {0};
+    struct sim_history history = {0};
+    struct recorded next = {run->plan, killed ? run->base : copy, &journal, &history};
+    uint64_t random = sim_mix(seed);
+    size_t start = killed ? at : 0;
+    uint32_t tx = sim_run_next();
     struct armdb *store;
     size_t opened;
-    uint32_t tx = sim_run_next();
     char context[1024];
 
     (void)snprintf(context, sizeof context, "%s", sim_context_text());
+    if (killed)
+        sim_journal_copy(&journal, run->journal, at);
     image->journal = &journal;
-    store = open_store(plan, image);
+    store = open_store(run->plan, image);
     opened = journal.count;
-    sim_state_read(store, &next.base);
-    sim_run(store, go_on_plan(plan), sim_next(&random), sim_below(&random, 2) == 0,
-            &next);
+    sim_state_read(store, &history.base);
+    sim_history_check(run->history, &history.base, at, killed);
+    sim_run(store, go_on_plan(run->plan), sim_next(&random), sim_below(&random, 2) == 0,
+            &history);
     sim_run_set_next(tx);
     if (sim_disk_handles() > 0)
         abandon(image, store);
     image->journal = NULL;
     for (int i = 0; i < 3; i++) {
-        size_t point =
-            i == 0 ? sim_below(&random, (uint32_t)opened + 1)
-                   : opened + sim_below(&random, (uint32_t)(journal.count - opened) + 1);
+        bool recovering = i == 0;
+        size_t from = recovering ? start : opened;
+        size_t to = recovering ? opened : journal.count;
+        size_t point = from + sim_below(&random, (uint32_t)(to - from) + 1);
 
+        recovering = point < opened;
         sim_context("%s, then %s event %zu of %zu", context,
-                    point < opened ? "in recovery," : "after writing on,", point,
+                    recovering ? "in recovery," : "after writing on,", point,
                     journal.count);
-        if (point < opened) {
-            struct sim_media *media = sim_media_create(base, &journal);
-            enum sim_cut cut = (enum sim_cut)sim_below(&random, SIM_CUTS);
-            struct sim_disk *second;
-
-            sim_media_advance(media, point);
-            second = sim_media_image(media, cut, sim_next(&random));
-            store = open_store(plan, second);
-            sim_state_read(store, &found);
-            sim_history_check(history, &found, at, killed);
-            abandon(second, store);
-            sim_disk_destroy(second);
-            sim_media_destroy(media);
-            job->counts.again++;
-        } else {
-            crash_again(job, plan, base, &journal, point, &random, &next, &again);
-        }
+        crash_again(job, &next, point, recovering ? run->history : &history,
+                    recovering ? at : point, sim_next(&random));
     }
     sim_context("%s", context);
-    sim_history_fini(&next);
+    sim_history_fini(&history);
     sim_journal_fini(&journal);
-    sim_disk_destroy(base);
+    sim_disk_destroy(copy);
 }
 
 static void close_and_reopen(struct job *job, const struct sim_plan *plan,
@@ -215,9 +214,8 @@ static void close_and_reopen(struct job *job, const struct sim_plan *plan,
 
 /* ---- One crash ---- */
 
-static void check_image(struct job *job, const struct sim_plan *plan,
-                        struct sim_disk *image, uint64_t seed,
-                        const struct sim_history *history, size_t at, bool killed)
+static void check_image(struct job *job, const struct recorded *run,
+                        struct sim_disk *image, uint64_t seed, size_t at, bool killed)
 {
     struct sim_state found;
     struct armdb *store;
@@ -226,22 +224,22 @@ static void check_image(struct job *job, const struct sim_plan *plan,
 
     job->counts.images++;
     if (then == 0) {
-        go_on(job, plan, image, sim_next(&random), history, at, killed);
+        go_on(job, run, image, sim_next(&random), at, killed);
         return;
     }
-    store = open_store(plan, image);
+    store = open_store(run->plan, image);
     sim_state_read(store, &found);
-    sim_history_check(history, &found, at, killed);
+    sim_history_check(run->history, &found, at, killed);
     if (then < 3)
-        close_and_reopen(job, plan, image, store, &found);
+        close_and_reopen(job, run->plan, image, store, &found);
     else
         abandon(image, store);
 }
 
 /* The images of one moment. Those seen since the last acknowledgement are left out. */
-static void crash_at(struct job *job, const struct sim_plan *plan,
-                     const struct sim_media *media, const struct sim_history *history,
-                     size_t at, uint64_t seed, const char *context)
+static void crash_at(struct job *job, const struct recorded *run,
+                     const struct sim_media *media, size_t at, uint64_t seed,
+                     const char *context)
 {
     uint64_t seen[HASHES_MAX];
     uint32_t seen_count = 0;
@@ -265,7 +263,7 @@ static void crash_at(struct job *job, const struct sim_plan *plan,
             if (seen_count < HASHES_MAX)
                 seen[seen_count++] = hash;
             sim_context("%s, event %zu, cut %u: %s", context, at, i, sim_cut_name(cut));
-            check_image(job, plan, image, image_seed, history, at, cut == SIM_KILL);
+            check_image(job, run, image, image_seed, at, cut == SIM_KILL);
         }
         sim_disk_destroy(image);
         check_nothing_left("after a crash");
@@ -285,6 +283,7 @@ static void run_once(struct job *job, const struct sim_plan *plan, uint64_t roun
     struct sim_disk *empty = sim_disk_create(seed);
     struct sim_journal journal = {0};
     struct sim_history history = {0};
+    struct recorded run = {plan, empty, &journal, &history};
     struct sim_media *media;
     struct armdb *store;
     char context[200];
@@ -308,7 +307,7 @@ static void run_once(struct job *job, const struct sim_plan *plan, uint64_t roun
         if (at < journal.count && !is_moment(&journal.events[at]))
             continue;
         sim_media_advance(media, at);
-        crash_at(job, plan, media, &history, at, seed, context);
+        crash_at(job, &run, media, at, seed, context);
     }
     sim_media_destroy(media);
     sim_history_fini(&history);

@@ -1,0 +1,56 @@
+#!/bin/sh
+# The simulations find classic mistakes: each is switched on in a build that has them
+# (FLAVOR=plant, engine/base/plant.h), and a program must fail, within ROUNDS rounds.
+
+dir=build/plant/test/sim
+rounds=${ROUNDS:-12}
+seed=${SEED:-36}
+failed=0
+
+# Runs one program with the mistake; its complaint goes to $said.
+finds()
+{
+    said=$(ADB_PLANT=$1 timeout 100 "$dir/$2" --seed="$seed" --rounds="$rounds" \
+        --jobs="${JOBS:-2}" 2>&1)
+    rc=$?
+    said=$(printf '%s\n' "$said" | grep -m 1 'not ok' | cut -c 10-170)
+    [ $rc -ne 0 ] && [ -n "$said" ]
+}
+
+check()
+{
+    if finds "$1" "$2"; then
+        echo "ok - planted: $1: found by $2: $said"
+    else
+        echo "not ok - planted: $1: $2 did not find it"
+        failed=1
+    fi
+}
+
+if finds none enumerate; then
+    echo "not ok - without a mistake nothing is found: $said"
+    failed=1
+else
+    echo "ok - without a mistake nothing is found"
+fi
+check sync_skipped enumerate
+check ack_before_sync enumerate
+check ack_before_written enumerate
+check lower_gsn_not_waited_for enumerate
+check two_writes_in_flight enumerate
+check seal_not_synced enumerate
+check segment_before_manifest enumerate
+check directory_sync_left_out enumerate
+check rename_not_synced enumerate
+check rename_before_data enumerate
+check abort_verdict_lost enumerate
+check verdict_not_synced enumerate
+check tail_not_cut enumerate
+check gap_ignored enumerate
+check gsn_reused enumerate
+check check_not_verified enumerate
+check in_doubt_rule_ignored enumerate
+check void_runs_ignored enumerate
+check recovery_not_synced enumerate
+check table_id_reused found
+exit $failed
