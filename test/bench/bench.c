@@ -196,10 +196,11 @@ static double measure_once(struct bench *b, const struct bench_phase *phase,
         bench_close(b, side->db);
         sync();
     }
+    b->untimed_ns = 0;
     begin = bench_now();
     done = phase->run(b, side, begin + b->budget_ns);
     end = bench_now();
-    return (double)done * 1e9 / (double)(end - begin);
+    return (double)done * 1e9 / (double)(end - begin - b->untimed_ns);
 }
 
 static void measure(struct bench *b, const struct bench_phase *phase,

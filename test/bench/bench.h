@@ -30,6 +30,7 @@ struct bench {
     uint32_t *order;       /* row numbers in the order of their keys */
     struct bench_side side[2];
     unsigned char *value;  /* value_len bytes to start from */
+    uint64_t untimed_ns; /* of the phase that runs: preparing and checking */
     _Atomic bool failed;
 };
 
