@@ -237,6 +237,18 @@ static uint32_t ahead_bytes(const struct cursor_row *row, uint32_t in_page)
     return (uint32_t)bytes;
 }
 
+/* Brings a record towards the processor if its page is in memory; false when the page
+ * has to be read. Inside an epoch. */
+static bool prefetch_row(struct armdb *store, const struct cursor_row *row)
+{
+    struct segment *segment = row_segment(row, store);
+    uint64_t offset = location_offset(row->location);
+    uint32_t in_page = (uint32_t)(offset % CACHE_PAGE_BYTES);
+
+    return segment == NULL || cache_prefetch(segment->cf, offset / CACHE_PAGE_BYTES,
+                                             in_page, ahead_bytes(row, in_page));
+}
+
 /* Brings the batch's records towards the processor: cached ones by prefetch, in stages,
  * so that their cache misses overlap, others with one batch of reads. In an epoch. */
 static void read_ahead(struct armdb_cursor *cursor)
@@ -254,15 +266,11 @@ static void read_ahead(struct armdb_cursor *cursor)
     }
     for (size_t i = 0; i < cursor->row_count; i++) {
         const struct cursor_row *row = &cursor->rows[i];
-        struct segment *segment = row_segment(row, store);
-        uint64_t offset = location_offset(row->location);
-        uint32_t in_page = (uint32_t)(offset % CACHE_PAGE_BYTES);
 
-        if (segment == NULL || cache_prefetch(segment->cf, offset / CACHE_PAGE_BYTES,
-                                              in_page, ahead_bytes(row, in_page)))
+        if (prefetch_row(store, row))
             continue;
-        wants[count].cf = segment->cf;
-        wants[count++].page_no = offset / CACHE_PAGE_BYTES;
+        wants[count].cf = row_segment(row, store)->cf;
+        wants[count++].page_no = location_offset(row->location) / CACHE_PAGE_BYTES;
     }
     if (count > 1)
         cache_read_ahead(store->cache, wants, count);
@@ -306,6 +314,8 @@ static enum armdb_rc find_one(struct armdb_cursor *cursor, const void *key,
     if (ref != 0) {
         stat_bump(&cursor->session->nodes_touched, 1);
         rc = take_row(cursor, ref, &taken);
+        if (rc == ARMDB_OK && taken)
+            (void)prefetch_row(cursor->session->store, &cursor->rows[0]);
     }
     epoch_leave(cursor->session->slot);
     cursor->session->snapshot_read = true;
