@@ -96,6 +96,29 @@ static void translate_term(sqlite3_index_info *info, int i, struct plan_term *te
                                         sqlite3_value_type(rhs) == SQLITE_FLOAT);
 }
 
+static bool has_glob(const struct plan_query *query)
+{
+    for (uint32_t i = 0; i < query->term_count; i++) {
+        if (query->terms[i].op == PLAN_OP_GLOB && query->terms[i].usable)
+            return true;
+    }
+    return false;
+}
+
+/* Whether glob() means what SQLite means by it. An application may have its own; a
+ * statement is prepared again when that changes. */
+static bool glob_is_builtin(sqlite3 *db)
+{
+    static const char sql[] = "SELECT count(*) FROM pragma_function_list WHERE "
+                              "name = 'glob' AND NOT builtin";
+    sqlite3_stmt *stmt = NULL;
+    bool own = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK &&
+               sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_int(stmt, 0) == 0;
+
+    sqlite3_finalize(stmt);
+    return own;
+}
+
 /* ---- Rows between known bounds ---- */
 
 /* The literal that was given argv `number`; NULL when it is no literal. */
@@ -157,7 +180,8 @@ static uint64_t count_range(const struct vtab *vtab, const struct plan *plan,
     uint64_t rows = UINT64_MAX;
     bool known = plan->eq_count > 0;
 
-    if (plan->eq_count == key->part_count || plan->prefix || plan->like || plan->empty)
+    if (plan->eq_count == key->part_count || plan->prefix || plan->like || plan->empty ||
+        plan->low == PLAN_OP_GLOB)
         return UINT64_MAX;
     for (uint32_t i = 0; i < plan->eq_count; i++) {
         if (!load_literal(info, (int)i + 1, key->parts[i].affinity, &eq[i]))
@@ -263,6 +287,7 @@ int vtab_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
     query.columns_used = info->colUsed;
     query.limit_is_reliable = sqlite3_libversion_number() >= VERSION_LIMIT_RIGHT;
     query.like_meets_blobs = !sqlite3_compileoption_used("LIKE_DOESNT_MATCH_BLOBS");
+    query.glob_is_builtin = has_glob(&query) && glob_is_builtin(vtab->conn->db);
     rc = choose(vtab, info, &query);
     sqlite3_free(memory);
     return rc;

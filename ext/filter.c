@@ -168,8 +168,12 @@ static int add_bounds(struct filter *f)
     uint32_t part = f->plan.eq_count;
     struct key_range *range = &f->cursor->range;
     enum armdb_rc rc = ARMDB_OK;
+    bool exact;
 
-    if (f->has_low)
+    if (f->has_low && f->plan.low == PLAN_OP_GLOB)
+        rc = key_range_prefix(key, part, f->low.z, f->low.n, KEY_PREFIX_BYTES, range,
+                              &exact);
+    else if (f->has_low)
         rc = key_range_narrow(key, part, f->plan.low == PLAN_OP_GT ? KEY_GT : KEY_GE,
                               &f->low, range);
     if (f->has_high && rc == ARMDB_OK)
@@ -674,6 +678,30 @@ static int raise_high(struct filter *f, enum affinity affinity, bool number)
     return rc;
 }
 
+/* The bytes that every match of a GLOB begins with. SQLite reads characters, and some
+ * sequences of bytes that are no ASCII are one character in several spellings: the prefix
+ * ends before them. A blob is no pattern, or one that is left to SQLite. */
+static int load_pattern(struct filter *f)
+{
+    sqlite3_value *in = f->argv[f->at.low];
+    const unsigned char *text;
+    size_t n = 0;
+
+    f->never = sqlite3_value_type(in) == SQLITE_NULL;
+    if (f->never || sqlite3_value_type(in) == SQLITE_BLOB)
+        return SQLITE_OK;
+    text = sqlite3_value_text(in);
+    if (text == NULL)
+        return SQLITE_NOMEM;
+    while (text[n] != 0 && text[n] < 0x80 && strchr("*?[", text[n]) == NULL)
+        n++;
+    f->low.type = SQLITE_TEXT;
+    f->low.n = n;
+    f->low.z = text;
+    f->has_low = n > 0;
+    return SQLITE_OK;
+}
+
 /* Reads the bounds on the part behind the equalities. */
 static int load_bounds(struct filter *f)
 {
@@ -686,6 +714,10 @@ static int load_bounds(struct filter *f)
     f->has_high = plan->high != PLAN_OP_OTHER;
     if (!f->has_low && !f->has_high)
         return SQLITE_OK;
+    if (plan->low == PLAN_OP_GLOB) {
+        f->has_low = false;
+        return load_pattern(f);
+    }
     affinity = f->vtab->schema->key.parts[plan->eq_count].affinity;
     if (f->has_low) {
         rc = convert(f->argv[f->at.low], affinity, plan->low_literal, &f->low, &f->never,

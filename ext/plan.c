@@ -20,8 +20,11 @@
  * and is a range like any other. LIKE's has NOCASE: on a NOCASE key it is a range
  * like any other, on a BINARY key the bytes between the upper-case prefix and the
  * successor of the lower-case one hold all matches and some more, and LIKE tests
- * them. Only a pair beside LIKE itself is read that way. Where SQLite was built to
- * let LIKE match blobs, which lie above all texts, the upper bound is left out.
+ * them. Only a pair beside LIKE itself is read that way. SQLite gives GLOB no pair where
+ * the prefix looks like a number ('2026*') or the pattern comes from an expression: then
+ * the prefix is taken from the pattern when it arrives, if glob() is SQLite's own. Where
+ * SQLite was built to let LIKE match blobs, which lie above all texts, the upper bound is
+ * left out.
  *
  * The contract. idxNum, by bits; xFilter's arguments come in this order:
  *
@@ -32,6 +35,7 @@
  *   8       several
  *   9       leans
  *   10-11   low  0 - 1 > 2 >=  one if not 0    the same; with `like` SQLite
+ *                3 GLOB                        SQLite
  *   12-13   high 0 - 1 < 2 <=  one if not 0    the same; with `like` SQLite
  *   14      prefix           one               cursor.c, where the range is not exact
  *   15      reverse
@@ -192,6 +196,14 @@ static void choose_bounds(struct plan_query *query, struct plan *plan, int *argv
             plan->like = true;
         else
             low = high = NULL;
+    }
+    if (low == NULL && high == NULL && !blobs && query->glob_is_builtin &&
+        part->collation == COLLATION_BINARY && part->affinity == AFFINITY_TEXT)
+        low = find_column_op(query, (int)part->column, PLAN_OP_GLOB);
+    if (low != NULL && low->op == PLAN_OP_GLOB) {
+        low->argv = ++*argv;
+        plan->low = PLAN_OP_GLOB;
+        return;
     }
     if (blobs)
         high = NULL;
@@ -450,7 +462,8 @@ int plan_number(const struct plan *plan)
 
     n |= (plan->several ? UINT32_C(1) : 0) << 8;
     n |= (plan->leans ? UINT32_C(1) : 0) << 9;
-    n |= bound_code(plan->low, PLAN_OP_GT, PLAN_OP_GE) << 10;
+    n |= (plan->low == PLAN_OP_GLOB ? 3u : bound_code(plan->low, PLAN_OP_GT, PLAN_OP_GE))
+         << 10;
     n |= bound_code(plan->high, PLAN_OP_LT, PLAN_OP_LE) << 12;
     n |= (plan->prefix ? UINT32_C(1) : 0) << 14;
     n |= (plan->reverse ? UINT32_C(1) : 0) << 15;
@@ -476,7 +489,8 @@ void plan_from_number(int number, struct plan *plan)
     plan->list_slot = n >> 4 & 15;
     plan->several = (n >> 8 & 1) != 0;
     plan->leans = (n >> 9 & 1) != 0;
-    plan->low = bound_op(n >> 10 & 3, PLAN_OP_GT, PLAN_OP_GE);
+    plan->low =
+        (n >> 10 & 3) == 3 ? PLAN_OP_GLOB : bound_op(n >> 10 & 3, PLAN_OP_GT, PLAN_OP_GE);
     plan->high = bound_op(n >> 12 & 3, PLAN_OP_LT, PLAN_OP_LE);
     plan->prefix = (n >> 14 & 1) != 0;
     plan->reverse = (n >> 15 & 1) != 0;
@@ -558,7 +572,9 @@ static enum armdb_rc describe_terms(const struct plan *plan, const struct schema
         rc = add_term(out, &first, column, " LIKE ?");
         goto out;
     }
-    if (plan->low != PLAN_OP_OTHER)
+    if (plan->low == PLAN_OP_GLOB)
+        rc = add_term(out, &first, column, " GLOB ?");
+    else if (plan->low != PLAN_OP_OTHER)
         rc = add_term(out, &first, column, plan->low == PLAN_OP_GT ? ">?" : ">=?");
     if (rc == ARMDB_OK && plan->high != PLAN_OP_OTHER)
         rc = add_term(out, &first, column, plan->high == PLAN_OP_LT ? "<?" : "<=?");
@@ -611,7 +627,8 @@ static uint64_t guess_rows(const struct plan *plan, const struct schema *schema,
         bits++;
     if (plan->eq_count != 0)
         rows = UINT64_C(1) << bits * (parts - plan->eq_count) / parts;
-    if (plan->prefix || (plan->low != PLAN_OP_OTHER && plan->high != PLAN_OP_OTHER))
+    if (plan->prefix || plan->low == PLAN_OP_GLOB ||
+        (plan->low != PLAN_OP_OTHER && plan->high != PLAN_OP_OTHER))
         return rows / 64;
     if (plan->low != PLAN_OP_OTHER || plan->high != PLAN_OP_OTHER)
         return rows / 4;

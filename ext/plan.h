@@ -67,15 +67,18 @@ struct plan_query {
     uint64_t columns_used;  /* sqlite3_index_info.colUsed */
     bool limit_is_reliable; /* SQLite 3.46 and later */
     bool like_meets_blobs;  /* SQLite was built so that LIKE matches blobs */
+    bool glob_is_builtin;   /* glob() is SQLite's own: its pattern can be read here */
 };
 
 enum { PLAN_EQ_MAX = 15, PLAN_LITERAL_MAX = 6 };
 
 /* A chosen way; plan_number() packs it into idxNum. */
 struct plan {
-    uint32_t eq_count;    /* leading key parts held by equality, 0 to PLAN_EQ_MAX */
-    uint32_t list_slot;   /* 1-based: which of them is a list; 0 = none */
-    enum plan_op low;     /* PLAN_OP_GT, PLAN_OP_GE or PLAN_OP_OTHER = none */
+    uint32_t eq_count;  /* leading key parts held by equality, 0 to PLAN_EQ_MAX */
+    uint32_t list_slot; /* 1-based: which of them is a list; 0 = none */
+    /* PLAN_OP_GT, PLAN_OP_GE, PLAN_OP_GLOB (the pattern's prefix bounds the range on both
+     * sides; then no high) or PLAN_OP_OTHER = none. */
+    enum plan_op low;
     enum plan_op high;    /* PLAN_OP_LT, PLAN_OP_LE or PLAN_OP_OTHER = none */
     bool like;            /* low and high are LIKE's pair: bytes, a superset */
     bool prefix;          /* t('prefix') */

@@ -311,6 +311,31 @@ static void the_pair_of_glob_is_a_range_unless_blobs_match(void **state)
     end(&f);
 }
 
+static void a_glob_without_a_pair_is_a_range_when_it_is_sqlites_own(void **state)
+{
+    struct fixture f;
+    struct plan back;
+
+    (void)state;
+    begin(&f, "k TEXT PRIMARY KEY", "v");
+    add_term(&f, 0, PLAN_OP_GLOB);
+    assert_string_equal(choose(&f), "armdb: scan t keys-only");
+    f.query.glob_is_builtin = true;
+    assert_string_equal(choose(&f), "armdb: range t(k GLOB ?) keys-only");
+    assert_int_equal(f.terms[0].argv, 1);
+    assert_false(f.terms[0].omit);
+    plan_from_number(plan_number(&f.plan), &back);
+    assert_int_equal(back.low, PLAN_OP_GLOB);
+    f.query.like_meets_blobs = true;
+    assert_string_equal(choose(&f), "armdb: scan t keys-only");
+    end(&f);
+    begin(&f, "k PRIMARY KEY", "v"); /* a number in it is text to glob() */
+    add_term(&f, 0, PLAN_OP_GLOB);
+    f.query.glob_is_builtin = true;
+    assert_string_equal(choose(&f), "armdb: scan t keys-only");
+    end(&f);
+}
+
 static void is_null_of_a_key_column_is_nothing(void **state)
 {
     struct fixture f;
@@ -523,16 +548,17 @@ static void every_plan_survives_the_trip_through_idxnum(void **state)
     (void)state;
     printf("SEED=%llu\n", (unsigned long long)seed);
     seed = seed * 2 + 1;
-    begin(&f, "a INTEGER", "b TEXT, c TEXT COLLATE NOCASE, d, v, "
-                           "PRIMARY KEY(b, a DESC, d, c)");
+    begin(&f, "a INTEGER",
+          "b TEXT, c TEXT COLLATE NOCASE, d, v, "
+          "PRIMARY KEY(b, a DESC, d, c)");
     for (int round = 0; round < 20000; round++) {
         struct plan back;
 
         f.query.term_count = 0;
         f.query.order_count = 0;
         for (uint64_t n = next_random(&seed) % 8; n > 0; n--) {
-            struct plan_term *term = add_term(&f, (int)(next_random(&seed) % 5),
-                                              ops[next_random(&seed) % 9]);
+            struct plan_term *term =
+                add_term(&f, (int)(next_random(&seed) % 5), ops[next_random(&seed) % 9]);
 
             term->collation = (enum collation)(next_random(&seed) % 3);
             term->usable = next_random(&seed) % 4 != 0;
@@ -544,6 +570,7 @@ static void every_plan_survives_the_trip_through_idxnum(void **state)
             add_order(&f, (int)(next_random(&seed) % 5), next_random(&seed) % 2 == 0);
         f.query.distinct = (enum plan_distinct)(next_random(&seed) % 4);
         f.query.columns_used = next_random(&seed) % 64;
+        f.query.glob_is_builtin = next_random(&seed) % 2 == 0;
         (void)choose(&f);
         plan_from_number(plan_number(&f.plan), &back);
         assert_int_equal(back.eq_count, f.plan.eq_count);
@@ -575,6 +602,7 @@ int main(void)
         cmocka_unit_test(unusable_terms_and_foreign_collations_are_passed_over),
         cmocka_unit_test(the_pair_of_like_needs_like),
         cmocka_unit_test(the_pair_of_glob_is_a_range_unless_blobs_match),
+        cmocka_unit_test(a_glob_without_a_pair_is_a_range_when_it_is_sqlites_own),
         cmocka_unit_test(is_null_of_a_key_column_is_nothing),
         cmocka_unit_test(the_argument_of_the_table_is_a_prefix),
         cmocka_unit_test(key_order_is_delivered_from_either_end),
