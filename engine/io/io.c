@@ -132,6 +132,12 @@ enum armdb_rc adb_file_replace(struct adb_dir *dir, const char *name, const void
     return ops->dir_sync(dir, err);
 }
 
+bool adb_is_no_file(const struct armdb_error *err)
+{
+    return err->sys_errno == 0 || err->sys_errno == ELOOP || err->sys_errno == EISDIR ||
+           err->sys_errno == ENXIO;
+}
+
 enum armdb_rc adb_file_slurp(struct adb_dir *dir, const char *name, size_t bytes_max,
                              unsigned char **p, size_t *n, struct armdb_error *err)
 {

@@ -143,6 +143,9 @@ enum armdb_rc adb_file_sync(struct adb_file *file, const char *name,
  * `name`, directory sync. */
 enum armdb_rc adb_file_replace(struct adb_dir *dir, const char *name, const void *p,
                                size_t n, struct armdb_error *err) ADB_MUST_CHECK;
+/* After ARMDB_CANTOPEN: what bears the name is no regular file (a folder, a symbolic
+ * link), as opposed to one that cannot be opened now. */
+bool adb_is_no_file(const struct armdb_error *err);
 /* Reads a whole file of at most `bytes_max` bytes; *p is to be freed with
  * adb_free(ADB_MEM_IO). ARMDB_CORRUPT when it is longer. */
 enum armdb_rc adb_file_slurp(struct adb_dir *dir, const char *name, size_t bytes_max,

@@ -120,14 +120,22 @@ ADB_NOT_SHARED enum armdb_rc log_open(struct log *log, struct adb_dir *dir,
     return rc;
 }
 
-/* Forgets a segment that never got a frame: its file goes with it. */
-static void drop_empty(struct log *log, struct segment *segment) ADB_NOT_SHARED
+static bool is_empty(const struct segment *segment)
 {
-    struct armdb_error ignored;
+    return segment->length == SEGMENT_FIRST_FRAME;
+}
 
-    manifest_remove(&log->locked.manifest, segment->header.number);
-    log->locked.changed = true;
-    (void)log->dir->io->ops->dir_unlink(log->dir, segment->name, &ignored);
+/* Segments that never got a frame are no longer listed: now their files go, too. Before
+ * the replacement of the manifest they must not. */
+static void unlink_empty(struct log *log) ADB_NOT_SHARED
+{
+    for (uint32_t i = 0; i < log->shard_count; i++) {
+        struct segment *active = log->shards[i].locked.active;
+        struct armdb_error ignored;
+
+        if (active != NULL && is_empty(active))
+            (void)log->dir->io->ops->dir_unlink(log->dir, active->name, &ignored);
+    }
 }
 
 /* Seals every shard. An error leaves the rest to recovery, which does the same. */
@@ -139,8 +147,9 @@ static enum armdb_rc seal_all(struct log *log, struct armdb_error *err) ADB_NOT_
 
         if (active == NULL)
             continue;
-        if (active->length == SEGMENT_FIRST_FRAME) {
-            drop_empty(log, active);
+        if (is_empty(active)) {
+            manifest_remove(&log->locked.manifest, active->header.number);
+            log->locked.changed = true;
             continue;
         }
         rc = shard_seal(log, &log->shards[i], err);
@@ -165,9 +174,9 @@ ADB_NOT_SHARED void log_close(struct log *log)
             log->locked.manifest.next_table = next_table;
             /* Should this fail, the manifest on disk still tells the truth: recovery
              * reads the segments that it calls open. */
-            if (manifest_write(log->dir, log->uuid, &log->locked.manifest, &err) !=
+            if (manifest_write(log->dir, log->uuid, &log->locked.manifest, &err) ==
                 ARMDB_OK)
-                log->locked.changed = true;
+                unlink_empty(log);
         }
     }
     for (uint32_t i = 0; i < log->shard_count; i++) {
@@ -191,6 +200,7 @@ enum armdb_rc log_new_segment(struct log *log, uint32_t shard, uint64_t bytes,
     struct manifest_segment listed = {.shard = shard, .kind = SEGMENT_LOG};
     uint64_t reserve = bytes + SEGMENT_FIRST_FRAME;
     uint64_t bytes_max;
+    bool may_be_listed = false; /* in the manifest on disk */
 
     *out = NULL;
     reserve = (reserve + CACHE_PAGE_BYTES - 1) & ~(uint64_t)(CACHE_PAGE_BYTES - 1);
@@ -219,6 +229,7 @@ enum armdb_rc log_new_segment(struct log *log, uint32_t shard, uint64_t bytes,
     log->locked.manifest.watermark = header.watermark;
     log->locked.manifest.next_table =
         atomic_load_explicit(&log->next_table, memory_order_relaxed);
+    may_be_listed = true;
     if (!ADB_PLANTED("segment_before_manifest"))
         rc = manifest_write(log->dir, log->uuid, &log->locked.manifest, err);
     if (rc != ARMDB_OK) {
@@ -236,7 +247,10 @@ out:
     if (rc != ARMDB_OK && *out != NULL) {
         struct armdb_error ignored;
 
-        (void)log->dir->io->ops->dir_unlink(log->dir, (*out)->name, &ignored);
+        /* A replacement that failed may have taken place all the same: the file must
+         * stay. Empty it does no harm, and the next opening removes it. */
+        if (!may_be_listed)
+            (void)log->dir->io->ops->dir_unlink(log->dir, (*out)->name, &ignored);
         segment_close(*out);
         *out = NULL;
     }

@@ -472,20 +472,29 @@ out:
     return rc;
 }
 
-bool manifest_is_there(struct adb_dir *dir)
+enum armdb_rc manifest_is_there(struct adb_dir *dir, bool *is_there,
+                                struct armdb_error *err)
 {
-    struct armdb_error ignored;
+    struct armdb_error why = {.rc = ARMDB_OK};
     struct adb_file *file = NULL;
     unsigned char bytes[sizeof magic];
-    bool is_there;
+    enum armdb_rc rc;
 
-    if (dir->io->ops->file_open(dir, MANIFEST_NAME, 0, &file, &ignored) != ARMDB_OK)
-        return false;
-    is_there = adb_file_read(file, MANIFEST_NAME, bytes, sizeof bytes, 0, &ignored) ==
-                   ARMDB_OK &&
-               memcmp(bytes, magic, sizeof magic) == 0;
-    dir->io->ops->file_close(file);
-    return is_there;
+    *is_there = false;
+    rc = dir->io->ops->file_open(dir, MANIFEST_NAME, 0, &file, &why);
+    if (rc == ARMDB_NOT_FOUND || (rc == ARMDB_CANTOPEN && adb_is_no_file(&why)))
+        return ARMDB_OK;
+    if (rc == ARMDB_OK) {
+        rc = adb_file_read(file, MANIFEST_NAME, bytes, sizeof bytes, 0, &why);
+        dir->io->ops->file_close(file);
+    }
+    if (rc == ARMDB_CORRUPT) /* shorter than that */
+        return ARMDB_OK;
+    if (rc == ARMDB_OK)
+        *is_there = memcmp(bytes, magic, sizeof magic) == 0;
+    else if (err != NULL)
+        *err = why;
+    return rc;
 }
 
 enum armdb_rc manifest_read(struct adb_dir *dir, const unsigned char uuid[16],

@@ -72,7 +72,8 @@ enum armdb_rc manifest_decode(const unsigned char *bytes, size_t n,
                               const unsigned char uuid[16], struct manifest *manifest,
                               struct armdb_error *err) ADB_MUST_CHECK;
 /* Does the file in this folder begin as a manifest does, whoever's it is? */
-bool manifest_is_there(struct adb_dir *dir);
+enum armdb_rc manifest_is_there(struct adb_dir *dir, bool *is_there,
+                                struct armdb_error *err) ADB_MUST_CHECK;
 enum armdb_rc manifest_read(struct adb_dir *dir, const unsigned char uuid[16],
                             struct manifest *manifest,
                             struct armdb_error *err) ADB_MUST_CHECK;

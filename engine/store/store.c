@@ -149,17 +149,49 @@ static bool look_at_name(void *arg, const char *name)
 }
 
 /* Our lock file is empty, or holds the number of a process and a line's end. */
-static bool is_our_lock(struct adb_dir *dir)
+static enum armdb_rc is_our_lock(struct adb_dir *dir, bool *ours, struct armdb_error *err)
 {
-    struct armdb_error ignored;
+    struct armdb_error why = {.rc = ARMDB_OK};
     unsigned char *bytes = NULL;
     size_t n = 0;
-    bool ours = adb_file_slurp(dir, LOCK_NAME, 32, &bytes, &n, &ignored) == ARMDB_OK;
+    enum armdb_rc rc = adb_file_slurp(dir, LOCK_NAME, 32, &bytes, &n, &why);
 
-    for (size_t i = 0; ours && i < n; i++)
-        ours = (bytes[i] >= '0' && bytes[i] <= '9') || bytes[i] == '\n';
+    *ours = rc == ARMDB_OK || rc == ARMDB_NOT_FOUND;
+    for (size_t i = 0; *ours && i < n; i++)
+        *ours = (bytes[i] >= '0' && bytes[i] <= '9') || bytes[i] == '\n';
     adb_free(ADB_MEM_IO, bytes);
-    return ours;
+    if (*ours || rc == ARMDB_OK || rc == ARMDB_CORRUPT ||
+        (rc == ARMDB_CANTOPEN && adb_is_no_file(&why)))
+        return ARMDB_OK;
+    if (err != NULL)
+        *err = why;
+    return rc;
+}
+
+static void note_foreign(struct folder *folder, const char *what)
+{
+    folder->foreign = true;
+    (void)snprintf(folder->foreign_name, sizeof folder->foreign_name, "%.60s", what);
+}
+
+/* Files of our names that are not ours. An error while looking is no answer. */
+static enum armdb_rc look_into_files(struct armdb *store, struct folder *folder,
+                                     struct armdb_error *err)
+{
+    enum armdb_rc rc = ARMDB_OK;
+    bool ours;
+
+    if (folder->manifest && !folder->foreign) {
+        rc = manifest_is_there(store->dir, &ours, err);
+        if (rc == ARMDB_OK && !ours)
+            note_foreign(folder, "a file named " MANIFEST_NAME " that is not armdb's");
+    }
+    if (rc == ARMDB_OK && folder->lock && !folder->foreign) {
+        rc = is_our_lock(store->dir, &ours, err);
+        if (rc == ARMDB_OK && !ours)
+            note_foreign(folder, "a file named " LOCK_NAME " that is not armdb's");
+    }
+    return rc;
 }
 
 /* A store, an empty folder, the rest of a creation that did not finish, or something of
@@ -174,16 +206,9 @@ static enum armdb_rc look_at_folder(struct armdb *store, struct folder *folder,
     rc = store->io->ops->dir_list(store->dir, look_at_name, folder, err);
     if (rc != ARMDB_OK || folder->superblock)
         return rc;
-    if (folder->manifest && !folder->foreign && !manifest_is_there(store->dir)) {
-        folder->foreign = true;
-        (void)snprintf(folder->foreign_name, sizeof folder->foreign_name,
-                       "a file named " MANIFEST_NAME " that is not armdb's");
-    }
-    if (folder->lock && !folder->foreign && !is_our_lock(store->dir)) {
-        folder->foreign = true;
-        (void)snprintf(folder->foreign_name, sizeof folder->foreign_name,
-                       "a file named " LOCK_NAME " that is not armdb's");
-    }
+    rc = look_into_files(store, folder, err);
+    if (rc != ARMDB_OK)
+        return rc;
     if (folder->foreign)
         return ADB_FAIL(ARMDB_NOTADB, err,
                         "%s is not an armdb store: it holds %s; name an empty or a new "
@@ -380,6 +405,13 @@ static enum armdb_rc open_files(struct armdb *store, struct armdb_error *err)
     if (rc != ARMDB_OK)
         return rc;
     store->read_only = store->read_only || must_not_write;
+    /* A creation whose last sync failed leaves a superblock whose name is not durable:
+     * no segment may become it before. */
+    if (folder.superblock && !folder.segments && !store->read_only) {
+        rc = store->io->ops->dir_sync(store->dir, err);
+        if (rc != ARMDB_OK)
+            return rc;
+    }
     rc = check_fixed(&store->superblock, &store->options, store->path, err);
     if (rc != ARMDB_OK)
         return rc;
