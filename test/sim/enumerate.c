@@ -59,7 +59,9 @@ struct job {
     uint32_t cuts; /* images tried at each event */
     uint64_t jobs; /* processes that share the rounds */
     const char *plan;
-    struct counts counts;
+    const struct sim_plan *plan_now; /* what this process is at */
+    uint64_t round_now;
+    struct counts *counts; /* shared with the parent */
 };
 
 static const struct sim_plan *go_on_plan(const struct sim_plan *plan)
@@ -144,7 +146,7 @@ static void crash_again(struct job *job, const struct recorded *run, size_t at,
     abandon(image, store);
     sim_disk_destroy(image);
     sim_media_destroy(media);
-    job->counts.again++;
+    job->counts->again++;
 }
 
 /* Opens the image with a journal, writes on, and crashes somewhere: first while it was
@@ -209,7 +211,7 @@ static void close_and_reopen(struct job *job, const struct sim_plan *plan,
     sim_state_read(store, &again);
     sim_state_same(&again, found, "opened again");
     abandon(image, store);
-    job->counts.reopens++;
+    job->counts->reopens++;
 }
 
 /* ---- One crash ---- */
@@ -222,7 +224,7 @@ static void check_image(struct job *job, const struct recorded *run,
     uint64_t random = sim_mix(seed + 77);
     uint32_t then = sim_below(&random, 16);
 
-    job->counts.images++;
+    job->counts->images++;
     if (then == 0) {
         go_on(job, run, image, sim_next(&random), at, killed);
         return;
@@ -246,7 +248,7 @@ static void crash_at(struct job *job, const struct recorded *run,
     uint64_t random = sim_mix(seed + at);
     uint32_t cuts = sim_media_pending(media) == 0 ? 1 : job->cuts;
 
-    job->counts.points++;
+    job->counts->points++;
     for (uint32_t i = 0; i < cuts; i++) {
         enum sim_cut cut = i == 0 ? SIM_KILL
                            : i == 1
@@ -276,8 +278,11 @@ static bool is_moment(const struct sim_event *event)
            event->kind != SIM_DIR_SYNC_BEGIN;
 }
 
-static void run_once(struct job *job, const struct sim_plan *plan, uint64_t round)
+static void run_once(void *arg)
 {
+    struct job *job = arg;
+    const struct sim_plan *plan = job->plan_now;
+    uint64_t round = job->round_now;
     uint64_t seed = sim_mix(job->seed * 1000003 + round);
     struct sim_disk *disk = sim_disk_create(seed);
     struct sim_disk *empty = sim_disk_create(seed);
@@ -299,7 +304,7 @@ static void run_once(struct job *job, const struct sim_plan *plan, uint64_t roun
     if ((seed & 1) == 0)
         abandon(disk, store);
     check_nothing_left("after the run");
-    job->counts.runs++;
+    job->counts->runs++;
 
     sim_sched_seed(seed, 0);
     media = sim_media_create(empty, &journal);
@@ -347,20 +352,24 @@ static void parse(struct job *job, int argc, char **argv)
 }
 
 /* Every jobs-th pair of round and plan, from `index` on. */
-static void run_share(struct job *job, uint64_t index)
+static bool run_share(struct job *job, uint64_t index)
 {
+    bool good = true;
     time_t began = time(NULL);
 
-    for (uint64_t n = index;; n += job->jobs) {
+    for (uint64_t n = index; good; n += job->jobs) {
         uint64_t round = job->first + n / PLANS;
         const struct sim_plan *plan = &plans[n % PLANS];
 
         if (job->seconds > 0 ? (uint64_t)(time(NULL) - began) >= job->seconds
                              : round >= job->first + job->rounds)
             break;
+        job->plan_now = plan;
+        job->round_now = round;
         if (job->plan == NULL || strcmp(job->plan, plan->name) == 0)
-            run_once(job, plan, round);
+            good = sim_run_apart(run_once, job);
     }
+    return good;
 }
 
 /* One process for each share; their counts come back through `shared`. */
@@ -375,9 +384,8 @@ static bool run_all(const struct job *job, struct counts *shared)
         if (pid == 0) {
             struct job own = *job;
 
-            run_share(&own, i);
-            shared[i] = own.counts;
-            _exit(0);
+            own.counts = &shared[i];
+            _exit(run_share(&own, i) ? 0 : 1);
         }
         good = good && pid > 0;
     }
@@ -401,6 +409,7 @@ int main(int argc, char **argv)
     time_t began = time(NULL);
     bool good;
 
+    sim_fix_addresses(argv);
     parse(&job, argc, argv);
     printf("seed %llu\n", (unsigned long long)job.seed);
     shared = mmap(NULL, JOBS_MAX * sizeof *shared, PROT_READ | PROT_WRITE,

@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/base/mem.h"
 #include "test/sim/sim_disk.h"
+#include "test/sim/sim_media.h"
 #include "test/sim/sim_run.h"
 #include "test/sim/sim_sched.h"
 
@@ -73,6 +75,125 @@ static void a_dropped_tables_id_is_not_given_again_after_a_crash(void)
     sim_disk_destroy(disk);
 }
 
+/* ---- Failures while files change places ---- */
+
+/* Every disk that a crash in this journal can leave opens. */
+static void every_crash_opens(const struct sim_disk *base,
+                              const struct sim_journal *journal)
+{
+    struct sim_media *media = sim_media_create(base, journal);
+
+    for (size_t at = 0; at <= journal->count; at++) {
+        sim_media_advance(media, at);
+        for (uint64_t i = 0; i < 40; i++) {
+            struct sim_disk *image =
+                sim_media_image(media, (enum sim_cut)(i % SIM_CUTS), sim_mix(at) + i);
+            struct user u;
+
+            sim_disk_mount(image);
+            begin(&u);
+            end(&u, image, true);
+            sim_disk_destroy(image);
+        }
+    }
+    sim_media_destroy(media);
+}
+
+/* The new manifest may be in its place although its replacement reports an error: the
+ * segment that it lists must not be taken away. */
+static void a_segment_stays_when_its_manifest_may_be_in_place(void)
+{
+    struct sim_fault fault = {.at = 4, .error = 5, .only_sync = true};
+    struct sim_disk *disk = sim_disk_create(1);
+    struct user u;
+
+    sim_disk_mount(disk);
+    begin(&u);
+    sim_disk_fault(disk, &fault); /* segment, folder, manifest.tmp, folder */
+    ok(armdb_table_create(u.session, "t", "s", 1, &u.table, &u.err), &u.err);
+    if (armdb_commit(u.session, &u.err) == ARMDB_OK || disk->faults_hit != 1)
+        sim_fail("the commit should have failed");
+    sim_disk_fault(disk, NULL);
+    end(&u, disk, true);
+    begin(&u);
+    end(&u, disk, false);
+    sim_disk_destroy(disk);
+}
+
+/* A segment without a frame is given up by a clean close: first in the manifest. */
+static void an_empty_segment_goes_after_the_manifest_that_lists_it(void)
+{
+    for (uint64_t n = 1; adb_mem_failures() > 0 || n == 1; n++) {
+        struct sim_disk *disk = sim_disk_create(1);
+        struct sim_disk *empty = sim_disk_create(1);
+        struct sim_journal journal = {0};
+        struct user u;
+
+        disk->journal = &journal;
+        sim_disk_mount(disk);
+        begin(&u);
+        ok(armdb_table_create(u.session, "t", "s", 1, &u.table, &u.err), &u.err);
+        adb_mem_fail_at(n, true);
+        if (armdb_commit(u.session, &u.err) != ARMDB_OK)
+            ok(armdb_rollback(u.session, &u.err), &u.err);
+        adb_mem_fail_at(0, false);
+        end(&u, disk, false);
+        every_crash_opens(empty, &journal);
+        sim_journal_fini(&journal);
+        sim_disk_destroy(disk);
+        sim_disk_destroy(empty);
+    }
+}
+
+/* "Not a store" is an answer about what is there, not about a failed read of it. */
+static void an_io_error_is_not_taken_for_a_foreign_folder(void)
+{
+    enum armdb_rc rc = ARMDB_IO;
+
+    for (uint64_t n = 1; rc != ARMDB_OK; n++) {
+        struct sim_fault fault = {.at = n, .error = 5};
+        struct sim_disk *disk = sim_disk_create(1);
+        struct armdb_error err = {0};
+        struct armdb *store = NULL;
+
+        sim_disk_mount(disk);
+        sim_disk_fault(disk, &fault);
+        rc = sim_store_open(&plan, &store, &err);
+        if (rc != ARMDB_OK && rc != ARMDB_IO && rc != ARMDB_CANTOPEN)
+            sim_fail("call %d fails, the opening says %s (%s)", (int)n, adb_rc_name(rc),
+                     err.text);
+        armdb_close(store);
+        sim_disk_destroy(disk);
+    }
+}
+
+/* A creation whose last sync failed, begun again: the superblock's name comes before
+ * any segment. */
+static void a_superblock_is_durable_before_the_first_segment(void)
+{
+    struct sim_fault fault = {.at = 4, .error = 5, .only_sync = true};
+    struct sim_disk *disk = sim_disk_create(1);
+    struct sim_disk *empty = sim_disk_create(1);
+    struct sim_journal journal = {0};
+    struct armdb_error err = {0};
+    struct armdb *store = NULL;
+    struct user u;
+
+    disk->journal = &journal;
+    sim_disk_mount(disk);
+    sim_disk_fault(disk, &fault); /* manifest.tmp, folder, superblock.tmp, folder */
+    if (sim_store_open(&plan, &store, &err) == ARMDB_OK || disk->faults_hit != 1)
+        sim_fail("the creation should have failed");
+    sim_disk_fault(disk, NULL);
+    begin(&u);
+    create(&u, "t");
+    end(&u, disk, false);
+    every_crash_opens(empty, &journal);
+    sim_journal_fini(&journal);
+    sim_disk_destroy(disk);
+    sim_disk_destroy(empty);
+}
+
 static void run(const char *name, void (*test)(void))
 {
     sim_context("%s", name);
@@ -85,5 +206,13 @@ int main(void)
 {
     run("a dropped table's id is not given again after a crash",
         a_dropped_tables_id_is_not_given_again_after_a_crash);
+    run("a segment stays when its manifest may be in place",
+        a_segment_stays_when_its_manifest_may_be_in_place);
+    run("an empty segment goes after the manifest that lists it",
+        an_empty_segment_goes_after_the_manifest_that_lists_it);
+    run("an I/O error is not taken for a foreign folder",
+        an_io_error_is_not_taken_for_a_foreign_folder);
+    run("a superblock is durable before the first segment",
+        a_superblock_is_durable_before_the_first_segment);
     return 0;
 }

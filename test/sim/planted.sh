@@ -52,5 +52,6 @@ check check_not_verified enumerate
 check in_doubt_rule_ignored enumerate
 check void_runs_ignored enumerate
 check recovery_not_synced enumerate
+check failed_sync_believed fail_calls
 check table_id_reused found
 exit $failed

@@ -162,6 +162,20 @@ void sim_journal_fini(struct sim_journal *journal)
     memset(journal, 0, sizeof *journal);
 }
 
+void sim_journal_print(const struct sim_journal *journal)
+{
+    static const char *const kinds[] = {
+        "mark",    "mkdir", "create", "link",   "rename",  "unlink",  "sync dir..",
+        "..ended", "write", "resize", "sync..", "..ended", "..failed"};
+
+    for (size_t i = 0; i < journal->count; i++) {
+        const struct sim_event *e = &journal->events[i];
+
+        printf("# event %zu: %s inode %u offset %llu len %zu %s %s\n", i, kinds[e->kind],
+               e->inode, (unsigned long long)e->offset, e->len, e->name, e->name2);
+    }
+}
+
 void sim_journal_copy(struct sim_journal *to, const struct sim_journal *from,
                       size_t count)
 {

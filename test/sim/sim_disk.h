@@ -87,6 +87,8 @@ struct sim_journal {
     size_t capacity;
 };
 void sim_journal_fini(struct sim_journal *journal);
+/* For whoever looks for a mistake: a line for each event. */
+void sim_journal_print(const struct sim_journal *journal);
 /* `to` (empty) gets the first `count` events. */
 void sim_journal_copy(struct sim_journal *to, const struct sim_journal *from,
                       size_t count);

@@ -188,8 +188,6 @@ void sim_state_read(struct armdb *store, struct sim_state *state)
 
 static bool is_there(const struct sim_attempt *attempt, const struct sim_state *found)
 {
-    if (attempt->makes_markers)
-        return found->has_markers;
     return found->marker[attempt->tx] == attempt->number;
 }
 
@@ -242,8 +240,7 @@ static void apply_attempt(struct sim_state *state, const struct sim_attempt *att
 {
     if (attempt->makes_markers)
         state->has_markers = true;
-    else
-        state->marker[attempt->tx] = attempt->number;
+    state->marker[attempt->tx] = attempt->number;
     for (size_t i = 0; i < attempt->op_count; i++) {
         const struct sim_op *op = &attempt->ops[i];
 
@@ -303,24 +300,12 @@ static void check_pair(const struct sim_attempt *low, const struct sim_attempt *
                  (unsigned long long)high->gsn, low->tx, (unsigned long long)low->gsn);
 }
 
-void sim_history_check(const struct sim_history *history, const struct sim_state *found,
-                       size_t at, bool killed)
+/* M4. */
+static void check_rows(const struct sim_history *history, const struct sim_state *found)
 {
     static struct sim_state wanted;
     uint64_t last = 0;
 
-    if (getenv("SIM_VERBOSE") != NULL)
-        print_history(history, found, at);
-
-    for (size_t i = 0; i < history->count; i++) {
-        const struct sim_attempt *a = &history->attempts[i];
-        bool there = is_there(a, found);
-
-        check_alone(a, there, at, killed);
-        for (size_t j = 0; !there && a->gsn != 0 && j < history->count; j++)
-            if (is_there(&history->attempts[j], found))
-                check_pair(a, &history->attempts[j], at);
-    }
     wanted = history->base;
     for (;;) { /* in order of GSNs */
         const struct sim_attempt *next = NULL;
@@ -338,4 +323,36 @@ void sim_history_check(const struct sim_history *history, const struct sim_state
         apply_attempt(&wanted, next);
     }
     sim_state_same(found, &wanted, "M4");
+}
+
+void sim_history_check(const struct sim_history *history, const struct sim_state *found,
+                       size_t at, bool killed)
+{
+    if (getenv("SIM_VERBOSE") != NULL)
+        print_history(history, found, at);
+
+    for (size_t i = 0; i < history->count; i++) {
+        const struct sim_attempt *a = &history->attempts[i];
+        bool there = is_there(a, found);
+
+        check_alone(a, there, at, killed);
+        for (size_t j = 0; !there && a->gsn != 0 && j < history->count; j++)
+            if (is_there(&history->attempts[j], found))
+                check_pair(a, &history->attempts[j], at);
+    }
+    check_rows(history, found);
+}
+
+void sim_history_check_now(const struct sim_history *history,
+                           const struct sim_state *found)
+{
+    for (size_t i = 0; i < history->count; i++) {
+        const struct sim_attempt *a = &history->attempts[i];
+
+        if (is_there(a, found) != (a->committed != sim_never))
+            sim_fail("now: transaction %u, attempt %u was %scommitted and is %sthere",
+                     a->tx, a->number, a->committed != sim_never ? "" : "not ",
+                     is_there(a, found) ? "" : "not ");
+    }
+    check_rows(history, found);
 }

@@ -63,6 +63,7 @@ struct sim_history {
     struct sim_attempt *attempts; /* owned */
     size_t count;
     size_t capacity;
+    uint32_t errors; /* bit -rc: this error was met (SIM_FAULTS) */
 };
 
 void sim_history_fini(struct sim_history *history);
@@ -83,6 +84,9 @@ void sim_state_read(struct armdb *store, struct sim_state *state);
  * process died, the kernel did not. Ends the test when not. */
 void sim_history_check(const struct sim_history *history, const struct sim_state *found,
                        size_t at, bool killed);
+/* While the store is open: exactly what was committed is there. */
+void sim_history_check_now(const struct sim_history *history,
+                           const struct sim_state *found);
 /* Both must be the same. */
 void sim_state_same(const struct sim_state *a, const struct sim_state *b,
                     const char *what);

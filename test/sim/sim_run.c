@@ -43,6 +43,7 @@ struct worker {
     uint32_t number; /* attempts so far */
     struct sim_op ops[OPS_MAX];
     size_t op_count;
+    bool broken;          /* a call has failed in this transaction */
     unsigned char *value; /* owned: room for the bytes of one */
 };
 
@@ -58,8 +59,7 @@ uint32_t sim_run_next(void)
 void sim_run_set_next(uint32_t tx)
 {
     next_tx = tx;
-    if (next_value > SIM_VALUE_MIDDLE / 2)
-        next_value = 1;
+    next_value = tx * 10000; /* more than the runs before it can have used */
 }
 
 static size_t now(void)
@@ -69,8 +69,12 @@ static size_t now(void)
 
 static void must(struct worker *w, enum armdb_rc rc, const char *what)
 {
-    if (rc < 0)
+    if (rc >= 0)
+        return;
+    if ((w->world->plan->what & SIM_FAULTS) == 0)
         sim_fail("%s: %s (%s)", what, adb_rc_name(rc), w->err.text);
+    w->broken = true;
+    w->world->history->errors |= UINT32_C(1) << -rc;
 }
 
 enum armdb_rc sim_store_open(const struct sim_plan *plan, struct armdb **out,
@@ -144,13 +148,42 @@ static uint32_t draw_value(struct worker *w)
     return number;
 }
 
+/* One look-up: a row is whole or an error, never another. */
+static void read_some(struct worker *w)
+{
+    struct armdb_cursor *cursor = NULL;
+    uint32_t k = sim_below(&w->random, SIM_KEYS);
+    struct armdb_value value = {0};
+    char key[16];
+    enum armdb_rc rc;
+
+    if (w->tables[0] == NULL || w->broken)
+        return;
+    (void)snprintf(key, sizeof key, "k%02u", k);
+    rc = armdb_cursor_open(w->session, w->tables[0], &cursor, &w->err);
+    if (rc == ARMDB_OK)
+        rc = armdb_cursor_seek_key(cursor, key, strlen(key), &w->err);
+    if (rc == ARMDB_OK)
+        rc = armdb_cursor_value(cursor, &value, &w->err);
+    must(w, rc, "look-up");
+    if (rc == ARMDB_OK) {
+        uint32_t number;
+
+        memcpy(&number, value.data, sizeof number);
+        if (sim_value_make(number, w->value) != value.len ||
+            memcmp(w->value, value.data, value.len) != 0)
+            sim_fail("row %s has a value that nobody wrote", key);
+    }
+    armdb_cursor_close(cursor);
+}
+
 static enum armdb_rc write_row(struct worker *w, uint32_t table)
 {
     uint32_t k = sim_below(&w->random, SIM_KEYS);
     char key[16];
     enum armdb_rc rc;
 
-    if (w->tables[table] == NULL || w->op_count == OPS_MAX)
+    if (w->tables[table] == NULL || w->op_count == OPS_MAX || w->broken)
         return ARMDB_OK;
     (void)snprintf(key, sizeof key, "k%02u", k);
     if (sim_below(&w->random, 4) > 0) {
@@ -166,7 +199,7 @@ static enum armdb_rc write_row(struct worker *w, uint32_t table)
         must(w, rc, "delete");
     if (rc == ARMDB_OK)
         note(w, SIM_DELETE, table, k, 0);
-    return is_conflict(rc) ? rc : ARMDB_OK;
+    return rc < 0 ? rc : ARMDB_OK;
 }
 
 /* Worker 0 alone. */
@@ -176,24 +209,29 @@ static enum armdb_rc change_table(struct worker *w)
     enum armdb_rc rc;
     char name[8];
 
-    if (w->op_count == OPS_MAX)
+    if (w->op_count == OPS_MAX || w->broken)
         return ARMDB_OK;
     if (w->tables[t] == NULL) {
         sim_table_name(name, t, false);
         rc = armdb_table_create(w->session, name, "s", 1, &w->tables[t], &w->err);
         must(w, rc, "create table");
-        note(w, SIM_CREATE_TABLE, t, 0, 0);
+        if (rc == ARMDB_OK)
+            note(w, SIM_CREATE_TABLE, t, 0, 0);
         w->renamed[t] = false;
     } else if (sim_below(&w->random, 2) == 0) {
-        must(w, armdb_table_drop(w->session, w->tables[t], &w->err), "drop table");
+        rc = armdb_table_drop(w->session, w->tables[t], &w->err);
+        must(w, rc, "drop table");
         armdb_table_close(w->tables[t]);
         w->tables[t] = NULL;
-        note(w, SIM_DROP, t, 0, 0);
+        if (rc == ARMDB_OK)
+            note(w, SIM_DROP, t, 0, 0);
     } else {
         w->renamed[t] = !w->renamed[t];
         sim_table_name(name, t, w->renamed[t]);
-        must(w, armdb_table_rename(w->session, w->tables[t], name, &w->err), "rename");
-        note(w, SIM_RENAME_TABLE, t, 0, 0);
+        rc = armdb_table_rename(w->session, w->tables[t], name, &w->err);
+        must(w, rc, "rename");
+        if (rc == ARMDB_OK)
+            note(w, SIM_RENAME_TABLE, t, 0, 0);
     }
     return ARMDB_OK;
 }
@@ -269,6 +307,8 @@ static enum armdb_rc write_marker(struct worker *w)
     char key[16];
     uint32_t number = w->number + 1;
 
+    if (w->broken || w->markers == NULL)
+        return ARMDB_IO;
     (void)snprintf(key, sizeof key, "x%u", w->tx);
     return put(w, w->markers, key, &number, sizeof number);
 }
@@ -305,31 +345,38 @@ static struct sim_attempt *attempt(struct worker *w, size_t i)
 static size_t prepare(struct worker *w, bool rule_abort)
 {
     size_t i = new_attempt(w);
+    enum armdb_rc rc;
 
     attempt(w, i)->begun = now();
     attempt(w, i)->rule_abort = rule_abort;
     attempt(w, i)->full = w->session->txn->sync == ARMDB_SYNC_FULL;
-    must(w,
-         armdb_prepare(w->session, rule_abort ? ARMDB_DOUBT_ABORT : ARMDB_DOUBT_COMMIT,
-                       &w->err),
-         "prepare");
+    rc = armdb_prepare(w->session, rule_abort ? ARMDB_DOUBT_ABORT : ARMDB_DOUBT_COMMIT,
+                       &w->err);
+    must(w, rc, "prepare");
     attempt(w, i)->gsn = w->session->txn->undecided.gsn;
     return i;
 }
 
 static void commit(struct worker *w, size_t i)
 {
+    enum armdb_rc rc;
+
     attempt(w, i)->commit_begun = now();
-    must(w, armdb_commit(w->session, &w->err), "commit");
-    attempt(w, i)->committed = now();
+    rc = armdb_commit(w->session, &w->err);
+    must(w, rc, "commit");
+    if (rc == ARMDB_OK)
+        attempt(w, i)->committed = now();
 }
 
 static void roll_back(struct worker *w, size_t i)
 {
-    if (i != SIZE_MAX)
+    enum armdb_rc rc;
+
+    if (i != SIZE_MAX && attempt(w, i)->undo_begun == sim_never)
         attempt(w, i)->undo_begun = now();
-    must(w, armdb_rollback(w->session, &w->err), "rollback");
-    if (i != SIZE_MAX)
+    rc = armdb_rollback(w->session, &w->err);
+    must(w, rc, "rollback");
+    if (i != SIZE_MAX && rc == ARMDB_OK)
         attempt(w, i)->undone = now();
 }
 
@@ -342,11 +389,12 @@ static size_t prepare_again(struct worker *w, size_t first)
         sim_sched_yield();
     attempt(w, first)->undo_begun = now();
     rc = write_marker(w);
-    attempt(w, first)->undone = now();
-    if (rc == ARMDB_OK)
+    if (rc == ARMDB_OK) {
+        attempt(w, first)->undone = now();
         rc = write_some(w, 1 + sim_below(&w->random, 3));
-    if (rc != ARMDB_OK) {
-        roll_back(w, SIZE_MAX);
+    }
+    if (rc != ARMDB_OK || w->broken) {
+        roll_back(w, attempt(w, first)->undone == sim_never ? first : SIZE_MAX);
         return SIZE_MAX;
     }
     return prepare(w, false);
@@ -365,14 +413,14 @@ static void end_transaction(struct worker *w)
     i = prepare(w, end >= 6 && end <= 7 && sim_below(&w->random, 4) > 0);
     for (uint32_t n = sim_below(&w->random, 4); n > 0; n--)
         sim_sched_yield();
-    if (end == 5 || end == 8)
+    if ((end == 5 || end == 8) && !w->broken)
         i = prepare_again(w, i);
     if (i == SIZE_MAX)
         return;
-    if (end == 7 || end == 8)
-        roll_back(w, i);
-    else
+    if (end != 7 && end != 8 && !w->broken)
         commit(w, i);
+    if (attempt(w, i)->committed == sim_never)
+        roll_back(w, i);
 }
 
 static void run_transaction(struct worker *w)
@@ -386,10 +434,12 @@ static void run_transaction(struct worker *w)
     w->tx = next_tx++;
     w->number = 0;
     w->op_count = 0;
+    w->broken = false;
     if ((w->world->plan->what & SIM_CHUNKS) != 0 && sim_below(&w->random, 3) == 0)
         count += 40;
     must(w, armdb_begin(w->session, &w->err), "begin");
     open_tables(w);
+    read_some(w);
     rc = write_some(w, count / 2);
     if (rc == ARMDB_OK && odd && sim_below(&w->random, 3) == 0)
         rc = write_and_undo(w);
@@ -397,7 +447,7 @@ static void run_transaction(struct worker *w)
         rc = write_some(w, count - count / 2);
     if (rc == ARMDB_OK)
         rc = write_marker(w);
-    if (rc == ARMDB_OK)
+    if (rc == ARMDB_OK && !w->broken)
         end_transaction(w);
     else
         roll_back(w, SIZE_MAX);
@@ -407,10 +457,12 @@ static void run_transaction(struct worker *w)
 /* The first transaction of a new store. */
 static void make_tables(struct worker *w)
 {
-    size_t i;
+    size_t i = SIZE_MAX;
 
     w->tx = 0;
-    w->number = 0;
+    w->number = 0; /* where calls fail it may not be the first try */
+    for (size_t a = 0; a < w->world->history->count; a++)
+        w->number += w->world->history->attempts[a].tx == 0;
     w->op_count = 0;
     must(w, armdb_begin(w->session, &w->err), "begin");
     must(w, armdb_table_create(w->session, "m", "s", 1, &w->markers, &w->err), "create");
@@ -418,14 +470,36 @@ static void make_tables(struct worker *w)
         char name[8];
 
         sim_table_name(name, t, false);
-        must(w, armdb_table_create(w->session, name, "s", 1, &w->tables[t], &w->err),
-             "create");
+        if (!w->broken)
+            must(w, armdb_table_create(w->session, name, "s", 1, &w->tables[t], &w->err),
+                 "create");
         note(w, SIM_CREATE_TABLE, t, 0, 0);
     }
-    i = prepare(w, false);
-    attempt(w, i)->makes_markers = true;
-    commit(w, i);
+    if (!w->broken && write_marker(w) == ARMDB_OK) {
+        i = prepare(w, false);
+        attempt(w, i)->makes_markers = true;
+    }
+    if (!w->broken)
+        commit(w, i);
+    if (w->broken)
+        roll_back(w, i);
     close_tables(w);
+}
+
+static void begin_store(struct worker *w)
+{
+    enum armdb_rc rc;
+
+    must(w, armdb_session_open(w->world->store, &w->session, &w->err), "open session");
+    if (w->session == NULL)
+        return;
+    rc = armdb_table_open(w->session, "m", NULL, &w->markers, &w->err);
+    must(w, rc, "open table");
+    if (rc == ARMDB_NOT_FOUND)
+        make_tables(w);
+    close_tables(w);
+    armdb_session_close(w->session);
+    w->session = NULL;
 }
 
 /* What was committed before `begun` is durable now. */
@@ -440,9 +514,12 @@ static void note_durable(struct sim_history *history, size_t begun)
 static void flush(struct worker *w)
 {
     size_t begun = now();
+    enum armdb_rc rc;
 
-    must(w, armdb_flush(w->world->store, &w->err), "flush");
-    note_durable(w->world->history, begun);
+    rc = armdb_flush(w->world->store, &w->err);
+    must(w, rc, "flush");
+    if (rc == ARMDB_OK)
+        note_durable(w->world->history, begun);
 }
 
 static void work(void *arg)
@@ -450,6 +527,8 @@ static void work(void *arg)
     struct worker *w = arg;
 
     must(w, armdb_session_open(w->world->store, &w->session, &w->err), "open session");
+    if (w->session == NULL)
+        return;
     for (uint32_t i = 0; i < w->world->plan->transactions; i++) {
         run_transaction(w);
         if ((w->world->plan->what & SIM_FLUSH) != 0 && sim_below(&w->random, 4) == 0)
@@ -458,6 +537,15 @@ static void work(void *arg)
     armdb_session_close(w->session);
     if (sim_sched_locks_held() > 0)
         sim_fail("a lock is held after everything was closed");
+}
+
+/* The test's own coroutines are not what the injected failures are for. */
+static void start_session(struct adb_thread *thread, struct worker *w)
+{
+    sim_sched_spare(true);
+    if (adb_thread_start(thread, work, w) != ARMDB_OK)
+        sim_fail("no coroutine for a session");
+    sim_sched_spare(false);
 }
 
 void sim_run(struct armdb *store, const struct sim_plan *plan, uint64_t seed, bool close,
@@ -475,15 +563,9 @@ void sim_run(struct armdb *store, const struct sim_plan *plan, uint64_t seed, bo
         workers[i].random = sim_mix(seed + i);
         workers[i].value = malloc(SIM_VALUE_MAX);
     }
-    if (!history->base.has_markers) {
-        must(&workers[0], armdb_session_open(store, &workers[0].session, &workers[0].err),
-             "open session");
-        make_tables(&workers[0]);
-        armdb_session_close(workers[0].session);
-    }
+    begin_store(&workers[0]);
     for (uint32_t i = 0; i < plan->sessions; i++)
-        if (adb_thread_start(&threads[i], work, &workers[i]) != ARMDB_OK)
-            sim_fail("no coroutine for a session");
+        start_session(&threads[i], &workers[i]);
     for (uint32_t i = 0; i < plan->sessions; i++)
         adb_thread_join(&threads[i]);
     for (uint32_t i = 0; i < plan->sessions; i++)

@@ -12,7 +12,8 @@ enum {
     SIM_CHUNKS = 1 << 3,   /* transactions stream to the log */
     SIM_ROTATE = 1 << 4,   /* segments are small */
     SIM_FLUSH = 1 << 5,    /* flushes in between */
-    SIM_DIRECT = 1 << 6    /* io=direct */
+    SIM_DIRECT = 1 << 6,   /* io=direct */
+    SIM_FAULTS = 1 << 7    /* calls may fail: the transaction is rolled back */
 };
 
 struct sim_plan {
@@ -29,7 +30,7 @@ enum armdb_rc sim_store_open(const struct sim_plan *plan, struct armdb **out,
                              struct armdb_error *err);
 
 /* Runs the plan on an open store: `history` has its base set, the rest is filled in.
- * Every call must succeed. Closes the store when `close`. */
+ * Every call must succeed, unless SIM_FAULTS. Closes the store when `close`. */
 void sim_run(struct armdb *store, const struct sim_plan *plan, uint64_t seed, bool close,
              struct sim_history *history);
 /* The number of the next transaction; numbers go on from run to run. */

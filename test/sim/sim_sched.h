@@ -17,6 +17,13 @@ uint64_t sim_mix(uint64_t x);
 uint64_t sim_next(uint64_t *state);                  /* 64 random bits */
 uint32_t sim_below(uint64_t *state, uint32_t bound); /* 0 to bound - 1 */
 
+/* Called first in main(): addresses are the same in every run, since some of the
+ * engine's hashes are made of them. Starts the program anew where needed. */
+void sim_fix_addresses(char **argv);
+/* Runs job(arg) in a process of its own, whose memory is laid out the same whenever it
+ * is run; false when it failed. */
+bool sim_run_apart(void (*job)(void *arg), void *arg);
+
 /* Starts anew with this seed: clock, choices. Only while no coroutine but the
  * caller's exists. `preempt` in 1000: how often a lock is a place to switch. */
 void sim_sched_seed(uint64_t seed, uint32_t preempt);
@@ -24,6 +31,8 @@ void sim_sched_seed(uint64_t seed, uint32_t preempt);
 void sim_sched_yield(void);
 /* The n-th start of a thread from now on, and all later ones, is refused; 0 = none. */
 void sim_sched_refuse_threads(uint64_t n);
+/* While on, starting a coroutine needs nothing that a test lets fail. */
+void sim_sched_spare(bool on);
 /* Coroutines that exist beside the first one, and locks held by the running one. */
 unsigned sim_sched_count(void);
 unsigned sim_sched_locks_held(void);
