@@ -17,16 +17,16 @@ BASE_MODULES  := plant rc bytes mem check thread
 IO_MODULES    := io io_posix io_rw io_mem io_plain io_uring \
                  cache cache_internal cache_page cache_read cache_file cache_large
 LOG_MODULES   := location record frame zeros segfile superblock manifest scan segment \
-                 gsn log shard
+                 gsn log shard moment
 INDEX_MODULES := epoch node hashmap order order_block order_inner order_leaf \
                  order_path order_edit order_scan order_check
 STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdict \
                  bump internal load version spill read write txn table session cursor \
-                 stat keeper store
+                 stat keeper backup store
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange rowcodec \
                  token path options schema schema_private schema_row schema_agree \
                  plan conn shadow drop vtab txn update cursor filter bestindex \
-                 functions tables ext
+                 functions maintain tables ext
 
 MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \
            $(addprefix engine/io/,$(IO_MODULES)) \

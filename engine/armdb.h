@@ -106,6 +106,38 @@ enum armdb_rc armdb_flush(struct armdb *store, struct armdb_error *err) ADB_MUST
 /* Which I/O engines this process can use; probes io_uring once. */
 bool armdb_uring_available(void);
 
+/* ---- Backup ---------------------------------------------------------------- */
+
+/* How the caller can stop a long call: asked about once a MiB. */
+struct armdb_watch {
+    bool (*interrupted)(void *arg); /* NULL: never; called on the calling thread */
+    void *arg;
+};
+
+struct armdb_backup_info {
+    uint64_t gsn; /* the moment: every commit up to this one is in the copy */
+    uint64_t segments_linked;
+    uint64_t segments_copied;
+    uint64_t bytes_copied;
+};
+
+/* Copies the whole store, as it is at one moment of this call, into the folder `path`
+ * (absolute; made when missing, else empty or an unfinished backup), while others read
+ * and write. What is committed is in it, what is not decided at that moment is not, be
+ * it the caller's own. Sealed segments are hard links where the file system has them.
+ * The copy is a store of its own with the same uuid: see FORMAT.md, "Backup". A store in
+ * memory is written to the disk. `watch` may be NULL; *info is filled on success.
+ *
+ * Errors:  ARMDB_CANTOPEN (among others: the folder is not empty), ARMDB_NOTADB,
+ *          ARMDB_LOCKED (another backup into it), ARMDB_INTERRUPT, ARMDB_WOUNDED,
+ * ARMDB_IO, ARMDB_FULL, ARMDB_NOMEM, ARMDB_FORKED. After one the folder is empty, or it
+ *          is known as an unfinished backup: no store, and good for another try.
+ * Locking: any thread; several backups may run. */
+enum armdb_rc armdb_backup(struct armdb *store, const char *path,
+                           const struct armdb_watch *watch,
+                           struct armdb_backup_info *info,
+                           struct armdb_error *err) ADB_MUST_CHECK;
+
 /* ---- Sessions -------------------------------------------------------------- */
 
 enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out,

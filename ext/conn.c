@@ -264,6 +264,18 @@ int conn_prepare(sqlite3 *db, sqlite3_stmt **stmt, const char *format, ...)
     return rc;
 }
 
+/* SQLite tells it from 3.41 on; before, a statement prepared now hears of it. */
+bool conn_is_interrupted(struct conn *conn)
+{
+    sqlite3_stmt *stmt = NULL;
+    int rc = conn_prepare(conn->db, &stmt, "SELECT 1");
+
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(stmt);
+    sqlite3_finalize(stmt);
+    return rc == SQLITE_INTERRUPT;
+}
+
 int conn_run(sqlite3 *db, char **err, const char *format, ...)
 {
     sqlite3_stmt *stmt = NULL;

@@ -92,6 +92,10 @@ int conn_run(sqlite3 *db, char **err, const char *format, ...);
 /* The same, to be stepped by the caller. *stmt is NULL unless SQLITE_OK. */
 int conn_prepare(sqlite3 *db, sqlite3_stmt **stmt, const char *format, ...);
 
+/* True when sqlite3_interrupt() was called on the connection while a statement of it
+ * runs: for loops in functions, which SQLite cannot stop. */
+bool conn_is_interrupted(struct conn *conn);
+
 /* True when the transaction that is being ended was opened by BEGIN or SAVEPOINT
  * rather than by the statement that runs now. See conn.c. */
 bool conn_is_explicit(struct conn *conn);

@@ -14,6 +14,7 @@
 
 #include "ext/conn.h"
 #include "ext/functions.h"
+#include "ext/maintain.h"
 #include "ext/tables.h"
 #include "ext/vtab.h"
 
@@ -72,6 +73,8 @@ static int register_all(sqlite3 *db)
         rc = tables_register(conn);
     if (rc == SQLITE_OK)
         rc = functions_register(conn);
+    if (rc == SQLITE_OK)
+        rc = maintain_register(conn);
     conn_release(conn);
     return rc;
 }

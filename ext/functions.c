@@ -37,6 +37,7 @@ static const char help_text[] =
     "armdb_count('t')                    rows, without counting\n"
     "armdb_flush('t')                    make everything committed durable now\n"
     "SELECT * FROM armdb_stat('t');      what the table and its store hold and did\n"
+    "armdb_backup('t', 'dir')            copy the whole store, as of now, into a folder\n"
     "armdb_version()                     version, and what was found at run time\n";
 
 int functions_find_table(struct conn *conn, const char *name, struct vtab **out,
@@ -73,9 +74,8 @@ int functions_find_table(struct conn *conn, const char *name, struct vtab **out,
     return rc;
 }
 
-/* The table that the first argument names; false when an error was set. */
-static bool find_argument(sqlite3_context *context, sqlite3_value **argv,
-                          struct vtab **vtab, sqlite3_stmt **stmt)
+bool functions_find_argument(sqlite3_context *context, sqlite3_value **argv,
+                             struct vtab **vtab, sqlite3_stmt **stmt)
 {
     struct conn *conn = sqlite3_user_data(context);
     const char *name = (const char *)sqlite3_value_text(argv[0]);
@@ -106,7 +106,7 @@ static void count_function(sqlite3_context *context, int argc, sqlite3_value **a
     sqlite3_stmt *stmt = NULL;
 
     (void)argc;
-    if (find_argument(context, argv, &vtab, &stmt))
+    if (functions_find_argument(context, argv, &vtab, &stmt))
         sqlite3_result_int64(context, (sqlite3_int64)armdb_count(vtab->table));
     sqlite3_finalize(stmt);
 }
@@ -119,7 +119,7 @@ static void flush_function(sqlite3_context *context, int argc, sqlite3_value **a
     enum armdb_rc rc;
 
     (void)argc;
-    if (find_argument(context, argv, &vtab, &stmt)) {
+    if (functions_find_argument(context, argv, &vtab, &stmt)) {
         rc = armdb_flush(vtab->store->store, &error);
         if (rc == ARMDB_OK)
             sqlite3_result_int(context, 1);

@@ -14,4 +14,9 @@ int functions_register(struct conn *conn);
 int functions_find_table(struct conn *conn, const char *name, struct vtab **out,
                          sqlite3_stmt **stmt, char **err);
 
+/* The same for the first argument of a function whose user data is the conn; false when
+ * the function's error was set. *stmt is to be finalized in any case. */
+bool functions_find_argument(sqlite3_context *context, sqlite3_value **argv,
+                             struct vtab **vtab, sqlite3_stmt **stmt);
+
 #endif

@@ -34,6 +34,13 @@ static void note_acquire(struct adb_mutex *mutex)
     atomic_store_explicit(&mutex->owner, &thread_mark, memory_order_relaxed);
 }
 
+/* The rank is held, and nothing above it. */
+static void note_acquire_next(struct adb_mutex *mutex)
+{
+    ADB_ASSERT(ranks_held >> mutex->rank == 1);
+    atomic_store_explicit(&mutex->owner, &thread_mark, memory_order_relaxed);
+}
+
 static void note_release(struct adb_mutex *mutex)
 {
     ADB_ASSERT(atomic_load_explicit(&mutex->owner, memory_order_relaxed) == &thread_mark);
@@ -42,6 +49,7 @@ static void note_release(struct adb_mutex *mutex)
 }
 #else
 #define note_acquire(mutex) ((void)(mutex))
+#define note_acquire_next(mutex) ((void)(mutex))
 #define note_release(mutex) ((void)(mutex))
 #endif
 
@@ -61,6 +69,12 @@ ADB_NOT_SHARED void adb_mutex_lock(struct adb_mutex *mutex)
 {
     (void)pthread_mutex_lock(&mutex->m);
     note_acquire(mutex);
+}
+
+ADB_NOT_SHARED void adb_mutex_lock_next(struct adb_mutex *mutex)
+{
+    (void)pthread_mutex_lock(&mutex->m);
+    note_acquire_next(mutex);
 }
 
 ADB_NOT_SHARED bool adb_mutex_trylock(struct adb_mutex *mutex)

@@ -1,8 +1,8 @@
 /* thread.h - mutexes with ranks, conditions, threads.
  *
  * Locks are taken in rising rank; debug builds check it at run time for every
- * thread. Several locks of one rank may not be held together, except where
- * ADB_RANK_HASH says so. Only thread.c calls pthread functions. Layer 0. */
+ * thread. Several locks of one rank may not be held together, except by
+ * adb_mutex_lock_next(). Only thread.c calls pthread functions. Layer 0. */
 #ifndef ADB_ENGINE_BASE_THREAD_H
 #define ADB_ENGINE_BASE_THREAD_H
 
@@ -60,6 +60,9 @@ struct adb_thread {
 enum armdb_rc adb_mutex_init(struct adb_mutex *mutex, enum adb_rank rank) ADB_MUST_CHECK;
 void adb_mutex_fini(struct adb_mutex *mutex);
 void adb_mutex_lock(struct adb_mutex *mutex) ADB_ACQUIRES(mutex);
+/* Takes one more lock of the rank that the caller holds already, and none above it. All
+ * who do so take them in one order. They are released together. */
+void adb_mutex_lock_next(struct adb_mutex *mutex) ADB_ACQUIRES(mutex);
 bool adb_mutex_trylock(struct adb_mutex *mutex)
     ADB_TSA(exclusive_trylock_function(1, mutex));
 void adb_mutex_unlock(struct adb_mutex *mutex) ADB_RELEASES(mutex);

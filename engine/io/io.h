@@ -65,6 +65,11 @@ struct adb_io_ops {
     /* ARMDB_NOT_FOUND when there is no such name. */
     enum armdb_rc (*dir_unlink)(struct adb_dir *dir, const char *name,
                                 struct armdb_error *err);
+    /* Gives a file a second name, the same one, in another directory of this engine;
+     * *linked is false where that cannot be (another file system, no such links): the
+     * caller copies. ARMDB_NOT_FOUND, ARMDB_EXISTS. */
+    enum armdb_rc (*dir_link)(struct adb_dir *from, struct adb_dir *to, const char *name,
+                              bool *linked, struct armdb_error *err);
     /* Takes an exclusive lock (flock) on file `name`, made when missing, and writes
      * this process's pid into it. ARMDB_LOCKED, with the holder's pid (0 = unknown)
      * in *holder, when another open file has it. Held until lock_release(). */

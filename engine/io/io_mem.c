@@ -353,6 +353,18 @@ static enum armdb_rc mem_dir_unlink(struct adb_dir *dir, const char *name,
     return ARMDB_OK;
 }
 
+/* An engine in memory has one directory: there is nowhere to link to. */
+static enum armdb_rc mem_dir_link(struct adb_dir *from, struct adb_dir *to,
+                                  const char *name, bool *linked, struct armdb_error *err)
+{
+    (void)from;
+    (void)to;
+    (void)name;
+    (void)err;
+    *linked = false;
+    return ARMDB_OK;
+}
+
 /* ---- Files ----------------------------------------------------------------- */
 
 static enum armdb_rc handle_create(struct mem_io *io, bool writable,
@@ -653,6 +665,7 @@ static const struct adb_io_ops mem_ops = {
     .dir_sync = mem_dir_sync,
     .dir_rename = mem_dir_rename,
     .dir_unlink = mem_dir_unlink,
+    .dir_link = mem_dir_link,
     .lock_acquire = mem_lock_acquire,
     .lock_release = mem_lock_release,
     .forked_dir = mem_forked_dir,

@@ -250,6 +250,7 @@ static const struct adb_io_ops plain_ops = {
     .dir_sync = posix_dir_sync,
     .dir_rename = posix_dir_rename,
     .dir_unlink = posix_dir_unlink,
+    .dir_link = posix_dir_link,
     .lock_acquire = posix_lock_acquire,
     .lock_release = posix_lock_release,
     .forked_dir = posix_forked_dir,

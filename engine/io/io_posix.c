@@ -325,6 +325,31 @@ enum armdb_rc posix_dir_unlink(struct adb_dir *base, const char *name,
                           "cannot remove %s/%s", dir->path, name);
 }
 
+/* What says that this pair of folders has no links to offer, rather than an error. */
+static bool is_no_link(int error)
+{
+    return error == EXDEV || error == EPERM || error == EMLINK || error == EOPNOTSUPP ||
+           error == ENOSYS || error == EACCES;
+}
+
+enum armdb_rc posix_dir_link(struct adb_dir *from, struct adb_dir *to, const char *name,
+                             bool *linked, struct armdb_error *err)
+{
+    struct posix_dir *source = posix_dir_of(from);
+    struct posix_dir *target = posix_dir_of(to);
+
+    ADB_ASSERT(is_plain_name(name));
+    *linked = linkat(source->fd, name, target->fd, name, 0) == 0;
+    if (*linked || is_no_link(errno))
+        return ARMDB_OK;
+    return adb_fail_errno(errno,
+                          errno == ENOENT   ? ARMDB_NOT_FOUND
+                          : errno == EEXIST ? ARMDB_EXISTS
+                                            : ARMDB_IO,
+                          err, "cannot link %s/%s to %s", source->path, name,
+                          target->path);
+}
+
 void posix_forked_dir(struct adb_dir *base)
 {
     struct posix_dir *dir = posix_dir_of(base);

@@ -51,6 +51,8 @@ enum armdb_rc posix_dir_list(struct adb_dir *dir,
 enum armdb_rc posix_dir_sync(struct adb_dir *dir, struct armdb_error *err) ADB_MUST_CHECK;
 enum armdb_rc posix_dir_rename(struct adb_dir *dir, const char *from, const char *to,
                                struct armdb_error *err) ADB_MUST_CHECK;
+enum armdb_rc posix_dir_link(struct adb_dir *from, struct adb_dir *to, const char *name,
+                             bool *linked, struct armdb_error *err);
 enum armdb_rc posix_dir_unlink(struct adb_dir *dir, const char *name,
                                struct armdb_error *err) ADB_MUST_CHECK;
 enum armdb_rc posix_lock_acquire(struct adb_dir *dir, const char *name,

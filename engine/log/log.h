@@ -66,7 +66,8 @@ struct log {
     struct adb_mutex manifest_lock; /* rank ADB_RANK_MANIFEST; held across I/O */
     struct {
         struct manifest manifest;
-        bool changed; /* since it was last written */
+        bool changed;     /* since it was last written */
+        uint32_t moments; /* moment.h: while not 0 no segment's file loses its name */
     } locked ADB_GUARDED;
 
     _Atomic uint64_t txid_count;

@@ -22,6 +22,8 @@
 #include "engine/log/superblock.h"
 #include "engine/store/bump.h"
 
+#define ADB_LOCK_NAME "lock" /* the file in a store's folder that says who has it */
+
 /* ---- A table's rows ---- */
 
 struct tab {
@@ -270,6 +272,11 @@ struct fetch { /* one record to read */
 enum armdb_rc fetch_value(struct armdb_session *session, const struct fetch *fetch,
                           struct armdb_value *value,
                           struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- store.c ---- */
+/* Is the file `lock` of a folder one of a store's, rather than another program's? */
+enum armdb_rc store_lock_is_ours(struct adb_dir *dir, bool *ours,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
 
 /* ---- keeper.c ---- */
 /* Starts the background thread if it is not running; ARMDB_OK also when none can be

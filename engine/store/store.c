@@ -17,10 +17,9 @@
 #include <time.h>
 
 #include "engine/base/mem.h"
+#include "engine/store/backup.h"
 #include "engine/store/internal.h"
 #include "engine/store/load.h"
-
-#define LOCK_NAME "lock"
 
 static struct adb_mutex registry_lock; /* guards the list and the counts */
 static struct armdb *registry;
@@ -121,7 +120,8 @@ struct folder {
     bool manifest;
     bool segments;
     bool lock;
-    bool foreign; /* something that no store puts there */
+    bool unfinished; /* a backup into it did not end */
+    bool foreign;    /* something that no store puts there */
     char foreign_name[64];
 };
 
@@ -136,9 +136,12 @@ static bool look_at_name(void *arg, const char *name)
         folder->manifest = true;
     } else if (segment_name_parse(name, &number)) {
         folder->segments = true;
-    } else if (strcmp(name, LOCK_NAME) == 0) {
+    } else if (strcmp(name, ADB_LOCK_NAME) == 0) {
         folder->lock = true;
-    } else if (strcmp(name, MANIFEST_NAME ".tmp") != 0 &&
+    } else if (strcmp(name, BACKUP_MARK_NAME) == 0) {
+        folder->unfinished = true;
+    } else if (strcmp(name, BACKUP_MARK_NAME ".tmp") != 0 &&
+               strcmp(name, MANIFEST_NAME ".tmp") != 0 &&
                strcmp(name, SUPERBLOCK_NAME ".tmp") != 0) {
         if (!folder->foreign)
             (void)snprintf(folder->foreign_name, sizeof folder->foreign_name, "%.60s",
@@ -149,12 +152,12 @@ static bool look_at_name(void *arg, const char *name)
 }
 
 /* Our lock file is empty, or holds the number of a process and a line's end. */
-static enum armdb_rc is_our_lock(struct adb_dir *dir, bool *ours, struct armdb_error *err)
+enum armdb_rc store_lock_is_ours(struct adb_dir *dir, bool *ours, struct armdb_error *err)
 {
     struct armdb_error why = {.rc = ARMDB_OK};
     unsigned char *bytes = NULL;
     size_t n = 0;
-    enum armdb_rc rc = adb_file_slurp(dir, LOCK_NAME, 32, &bytes, &n, &why);
+    enum armdb_rc rc = adb_file_slurp(dir, ADB_LOCK_NAME, 32, &bytes, &n, &why);
 
     *ours = rc == ARMDB_OK || rc == ARMDB_NOT_FOUND;
     for (size_t i = 0; *ours && i < n; i++)
@@ -187,9 +190,9 @@ static enum armdb_rc look_into_files(struct armdb *store, struct folder *folder,
             note_foreign(folder, "a file named " MANIFEST_NAME " that is not armdb's");
     }
     if (rc == ARMDB_OK && folder->lock && !folder->foreign) {
-        rc = is_our_lock(store->dir, &ours, err);
+        rc = store_lock_is_ours(store->dir, &ours, err);
         if (rc == ARMDB_OK && !ours)
-            note_foreign(folder, "a file named " LOCK_NAME " that is not armdb's");
+            note_foreign(folder, "a file named " ADB_LOCK_NAME " that is not armdb's");
     }
     return rc;
 }
@@ -204,6 +207,11 @@ static enum armdb_rc look_at_folder(struct armdb *store, struct folder *folder,
 
     memset(folder, 0, sizeof *folder);
     rc = store->io->ops->dir_list(store->dir, look_at_name, folder, err);
+    if (rc == ARMDB_OK && folder->unfinished)
+        return ADB_FAIL(ARMDB_NOTADB, err,
+                        "%s holds a backup that did not end; run armdb_backup into it "
+                        "again, or remove it",
+                        store->path);
     if (rc != ARMDB_OK || folder->superblock)
         return rc;
     rc = look_into_files(store, folder, err);
@@ -237,7 +245,7 @@ static enum armdb_rc lock_folder(struct armdb *store, struct armdb_error *err)
     }
     for (;;) {
         uint64_t holder = 0;
-        enum armdb_rc rc = store->io->ops->lock_acquire(store->dir, LOCK_NAME,
+        enum armdb_rc rc = store->io->ops->lock_acquire(store->dir, ADB_LOCK_NAME,
                                                         &store->lock_file, &holder, err);
 
         if (rc == ARMDB_READONLY) {

@@ -53,9 +53,10 @@ static enum armdb_rc open_dir(struct adb_io *io, const char *path, bool create,
 {
     struct adb_io *inner = ((struct fault_io *)io)->inner;
     struct fault_dir *dir = calloc(1, sizeof *dir);
-    enum armdb_rc rc = inner->ops->dir_open(inner, path, create, &dir->inner, err);
+    enum armdb_rc rc;
 
     *out = NULL;
+    rc = inner->ops->dir_open(inner, path, create, &dir->inner, err);
     if (rc != ARMDB_OK) {
         free(dir);
         return rc;
@@ -104,6 +105,50 @@ static enum armdb_rc unlink_file(struct adb_dir *dir, const char *name,
 {
     return hit(dir->io) ? fail(err)
                         : inner_dir(dir)->io->ops->dir_unlink(inner_dir(dir), name, err);
+}
+
+static enum armdb_rc link_file(struct adb_dir *from, struct adb_dir *to, const char *name,
+                               bool *linked, struct armdb_error *err)
+{
+    *linked = false;
+    return hit(to->io) ? fail(err)
+                       : inner_dir(to)->io->ops->dir_link(inner_dir(from), inner_dir(to),
+                                                          name, linked, err);
+}
+
+static enum armdb_rc identity_of(struct adb_dir *dir, uint64_t *device, uint64_t *inode,
+                                 struct armdb_error *err)
+{
+    return inner_dir(dir)->io->ops->dir_identity(inner_dir(dir), device, inode, err);
+}
+
+static enum armdb_rc take_lock(struct adb_dir *dir, const char *name,
+                               struct adb_file **lock, uint64_t *holder,
+                               struct armdb_error *err)
+{
+    struct fault_file *file;
+    enum armdb_rc rc;
+
+    *lock = NULL;
+    *holder = 0;
+    if (hit(dir->io))
+        return fail(err);
+    file = calloc(1, sizeof *file);
+    rc = inner_dir(dir)->io->ops->lock_acquire(inner_dir(dir), name, &file->inner, holder,
+                                               err);
+    if (rc != ARMDB_OK) {
+        free(file);
+        return rc;
+    }
+    file->file.io = dir->io;
+    *lock = &file->file;
+    return ARMDB_OK;
+}
+
+static void give_lock(struct adb_file *lock)
+{
+    inner_file(lock)->io->ops->lock_release(inner_file(lock));
+    free(lock);
 }
 
 static enum armdb_rc open_file(struct adb_dir *dir, const char *name, unsigned flags,
@@ -190,6 +235,10 @@ static const struct adb_io_ops fault_ops = {
     .dir_sync = sync_dir,
     .dir_rename = rename_file,
     .dir_unlink = unlink_file,
+    .dir_link = link_file,
+    .dir_identity = identity_of,
+    .lock_acquire = take_lock,
+    .lock_release = give_lock,
     .file_open = open_file,
     .file_close = close_file,
     .file_size = size_of,

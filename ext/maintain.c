@@ -1,0 +1,96 @@
+/* maintain.c - armdb_backup: SQL's way to what the engine does with a whole store.
+ *
+ * The folder is named as the option path= names one: relative to the database's folder,
+ * no link at its end, no control characters. The function is DIRECTONLY, so that a
+ * schema from a stranger cannot have files written.
+ *
+ * A loop that may take long asks SQLite whether it was interrupted. */
+#include "ext/maintain.h"
+
+#include <string.h>
+
+#include "ext/errmap.h"
+#include "ext/functions.h"
+#include "ext/path.h"
+
+SQLITE_EXTENSION_INIT3
+
+static bool is_interrupted(void *arg)
+{
+    return conn_is_interrupted(arg);
+}
+
+/* The folder that an argument names, absolute (sqlite3_malloc); NULL when the function's
+ * error was set. */
+static char *folder_argument(sqlite3_context *context, const struct vtab *vtab,
+                             sqlite3_value *value)
+{
+    const char *text = (const char *)sqlite3_value_text(value);
+    bool memory = false;
+    char *path = NULL;
+    char *err = NULL;
+    int rc;
+
+    if (sqlite3_value_type(value) != SQLITE_TEXT || text == NULL || text[0] == '\0' ||
+        strlen(text) != (size_t)sqlite3_value_bytes(value)) {
+        sqlite3_result_error(context, "the name of a folder is wanted", -1);
+        return NULL;
+    }
+    rc = path_resolve(vtab->conn->db, vtab->schema_name, text, &path, &memory, &err);
+    if (rc == SQLITE_OK && memory) {
+        rc = SQLITE_ERROR;
+        err = sqlite3_mprintf("a folder on the disk is wanted, not :memory:");
+    }
+    if (rc != SQLITE_OK) {
+        if (err != NULL)
+            sqlite3_result_error(context, err, -1);
+        sqlite3_result_error_code(context, rc);
+        sqlite3_free(path);
+        path = NULL;
+    }
+    sqlite3_free(err);
+    return path;
+}
+
+/* armdb_backup(t, dir): what was done, as text. */
+static void backup_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    struct armdb_error error = {ARMDB_OK, 0, ""};
+    struct armdb_backup_info info;
+    struct armdb_watch watch = {is_interrupted, sqlite3_user_data(context)};
+    struct vtab *vtab = NULL;
+    sqlite3_stmt *stmt = NULL;
+    char *path = NULL;
+    enum armdb_rc rc;
+
+    (void)argc;
+    if (!functions_find_argument(context, argv, &vtab, &stmt))
+        goto out;
+    path = folder_argument(context, vtab, argv[1]);
+    if (path == NULL)
+        goto out;
+    rc = armdb_backup(vtab->store->store, path, &watch, &info, &error);
+    if (rc != ARMDB_OK) {
+        errmap_result(context, rc, &error);
+    } else {
+        char *text = sqlite3_mprintf("%lld segments linked, %lld copied (%lld bytes)",
+                                     (sqlite3_int64)info.segments_linked,
+                                     (sqlite3_int64)info.segments_copied,
+                                     (sqlite3_int64)info.bytes_copied);
+
+        if (text == NULL)
+            sqlite3_result_error_nomem(context);
+        else
+            sqlite3_result_text(context, text, -1, sqlite3_free);
+    }
+out:
+    sqlite3_free(path);
+    sqlite3_finalize(stmt);
+}
+
+int maintain_register(struct conn *conn)
+{
+    return sqlite3_create_function_v2(conn->db, "armdb_backup", 2,
+                                      SQLITE_UTF8 | SQLITE_DIRECTONLY, conn_acquire(conn),
+                                      backup_function, NULL, NULL, conn_release);
+}

@@ -1,0 +1,247 @@
+#!/usr/bin/python3
+"""armdb_backup from SQL: a copy opened by path= gives the rows of one moment, also while
+others write; bad folders are refused; killed in the middle, it can be repeated.
+
+    backup.py [EXTENSION]      (also: environment ARMDB_EXTENSION or ARMDB_VTAB)
+
+Prints "ok - ..." and "not ok - ..." lines.
+"""
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+SO = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else
+                     os.environ.get("ARMDB_EXTENSION") or
+                     os.environ.get("ARMDB_VTAB") or "./armdb_vtab.so")
+W = tempfile.mkdtemp(prefix="armdb-backup-")
+fails = 0
+
+
+def con(name="a.db"):
+    c = sqlite3.connect(name if name == ":memory:" else os.path.join(W, name),
+                        isolation_level=None, check_same_thread=False, timeout=20)
+    c.enable_load_extension(True)
+    c.load_extension(SO)
+    return c
+
+
+def verdict(good, text):
+    global fails
+    print("ok - " + text if good else "not ok - " + text)
+    fails += 0 if good else 1
+
+
+def rows(c, sql, want, text):
+    try:
+        got = c.execute(sql).fetchall()
+    except sqlite3.Error as e:
+        got = str(e)
+    verdict(got == want, text)
+    if got != want:
+        print("  want: %s\n  got:  %s" % (want, got))
+
+
+def refused(c, sql, words, text):
+    try:
+        got = c.execute(sql).fetchall()
+    except sqlite3.Error as e:
+        got = str(e)
+    good = isinstance(got, str) and words in got
+    verdict(good, text)
+    if not good:
+        print("  want: ...%s...\n  got:  %s" % (words, got))
+
+
+def fill(c, table, n):
+    c.execute("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM s WHERE i<%d) "
+              "INSERT INTO %s SELECT i, 'v' || i FROM s" % (n, table))
+
+
+def one_moment():
+    c = con()
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    c.execute("CREATE VIRTUAL TABLE u USING armdb(a, b, PRIMARY KEY(a, b DESC))")
+    fill(c, "t", 1000)
+    c.execute("INSERT INTO u VALUES(1, 2), (1, 3), ('x', x'00')")
+    c.execute("SELECT armdb_backup('t', 'one')")
+    c.execute("BEGIN")
+    c.execute("DELETE FROM t WHERE k <= 500")
+    c.execute("INSERT INTO t VALUES(5000, 'open')")
+    c.execute("SELECT armdb_backup('t', 'two')")
+    c.execute("COMMIT")
+    c.execute("CREATE VIRTUAL TABLE temp.one USING armdb(path='one', table='t')")
+    c.execute("CREATE VIRTUAL TABLE temp.two USING armdb(path='two', table='t')")
+    c.execute("CREATE VIRTUAL TABLE temp.one_u USING armdb(path='one', table='u')")
+    all_rows = [(1000, 1, 1000, "v1000")]
+    what = "SELECT count(*), min(k), max(k), max(CASE WHEN k = 1000 THEN v END) FROM "
+    rows(c, what + "one", all_rows, "a copy holds the rows of its moment")
+    rows(c, what + "two", all_rows, "the caller's open transaction is not in it")
+    rows(c, "SELECT a, b FROM one_u", [(1, 3), (1, 2), ("x", b"\0")],
+         "the store's other tables are in it")
+    rows(c, "SELECT count(*) FROM t", [(501,)], "the original goes on")
+    c.execute("DELETE FROM one")
+    c.execute("INSERT INTO one VALUES(1, 'changed')")
+    rows(c, "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM two), "
+         "(SELECT v FROM one)", [(501, 1000, "changed")],
+         "original and copies are written apart, in one process")
+    c.close()
+    c = con("b.db")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(path='two')")
+    rows(c, what + "t", all_rows, "a table of another database attaches to a copy")
+    c.close()
+
+
+def bad_arguments():
+    c = con()
+    os.mkdir(os.path.join(W, "full"))
+    with open(os.path.join(W, "full", "photo.jpg"), "w") as f:
+        f.write("x")
+    os.symlink("nowhere", os.path.join(W, "link"))
+    for argument, words in (("'full'", "not empty"), ("'link'", "symbolic link"),
+                            ("'one'", "not empty"), ("'a.db'", "a file"),
+                            ("'no/such/parent'", "parent"), ("'a.db-armdb'", "not empty"),
+                            ("NULL", "folder is wanted"), ("17", "folder is wanted"),
+                            ("''", "folder is wanted"), ("':memory:'", "on the disk"),
+                            ("'x' || char(10)", "control character"),
+                            ("'x' || char(0) || 'y'", "folder is wanted"),
+                            ("'..'", "does not end in the name")):
+        refused(c, "SELECT armdb_backup('t', %s)" % argument, words,
+                "backup into %s is refused" % argument)
+    refused(c, "SELECT armdb_backup('nothing', 'x')", "no such table", "no such table")
+    refused(c, "SELECT armdb_backup('sqlite_schema', 'x')", "not an armdb table",
+            "a native table")
+    verdict(os.listdir(os.path.join(W, "full")) == ["photo.jpg"],
+            "a folder that was refused is left alone")
+    c.execute("CREATE VIEW w AS SELECT armdb_backup('t', 'from-a-view')")
+    refused(c, "SELECT * FROM w", "unsafe use", "not from a view")
+    verdict(not os.path.exists(os.path.join(W, "from-a-view")), "nothing was made")
+    os.umask(0)
+    c.execute("SELECT armdb_backup('t', 'modes')")
+    os.umask(0o22)
+    folder = os.path.join(W, "modes")
+    modes = {os.stat(os.path.join(folder, f)).st_mode & 0o777 for f in os.listdir(folder)}
+    verdict(os.stat(folder).st_mode & 0o777 == 0o700 and modes == {0o600},
+            "folder 0700, files 0600")
+    c.close()
+
+
+def memory():
+    c = con(":memory:")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    fill(c, "t", 100)
+    c.execute("SELECT armdb_backup('t', ?)", (os.path.join(W, "mem"),))
+    label = [f for f in os.listdir(os.path.join(W, "mem")) if f.endswith(".seg")]
+    verdict(len(label) > 0, "a store in memory is written to the disk")
+    c.close()
+
+
+def while_writing():
+    """A writer moves amounts between two tables; each copy has them in balance."""
+    c = con("w.db")
+    c.execute("CREATE VIRTUAL TABLE a USING armdb(k INTEGER PRIMARY KEY, v INTEGER, "
+              "sync=off, segment_size='1M')")
+    c.execute("CREATE VIRTUAL TABLE b USING armdb(k INTEGER PRIMARY KEY, v INTEGER, "
+              "pad, sync=off)")
+    c.execute("INSERT INTO a VALUES(1, 1000)")
+    c.execute("INSERT INTO b VALUES(1, 0, '')")
+    stop = []
+
+    def write():
+        w = con("w.db")
+        n = 0
+        while not stop:
+            n += 1
+            w.execute("BEGIN")
+            w.execute("UPDATE a SET v = v - 1 WHERE k = 1")
+            w.execute("UPDATE b SET v = v + 1, pad = hex(zeroblob(400)) WHERE k = 1")
+            w.execute("COMMIT" if n % 5 else "ROLLBACK")
+        w.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    good = True
+    last = -1
+    for i in range(12):
+        time.sleep(0.05)
+        c.execute("SELECT armdb_backup('a', 'w%d')" % i)
+        c.execute("CREATE VIRTUAL TABLE temp.ca USING armdb(path='w%d', table='a')" % i)
+        c.execute("CREATE VIRTUAL TABLE temp.cb USING armdb(path='w%d', table='b')" % i)
+        a, b = c.execute("SELECT ca.v, cb.v FROM ca, cb").fetchone()
+        good = good and a + b == 1000 and b > last
+        last = b
+        c.execute("DROP TABLE temp.ca")
+        c.execute("DROP TABLE temp.cb")
+    stop.append(1)
+    thread.join()
+    verdict(good, "12 copies beside a writer: each of one moment, each newer")
+    c.close()
+
+
+CHILD = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[2], isolation_level=None)
+c.enable_load_extension(True)
+c.load_extension(sys.argv[1])
+print("go", flush=True)
+c.execute("SELECT armdb_backup('t', 'killed')")
+print("done", flush=True)
+"""
+
+
+def killed():
+    """kill -9 at moments spread over a backup; whatever is left can be repeated, or is a
+    whole copy."""
+    c = con("k.db")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v, "
+              "segment_size='4M')")
+    c.execute("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM s WHERE i<40000)"
+              " INSERT INTO t SELECT i, hex(zeroblob(300)) FROM s")
+    c.close()
+    copy = os.path.join(W, "killed")
+    unfinished = whole = 0
+    good = True
+    for i in range(24):
+        p = subprocess.Popen([sys.executable, "-c", CHILD, SO, os.path.join(W, "k.db")],
+                             stdout=subprocess.PIPE)
+        p.stdout.readline()
+        time.sleep(i * 0.0035)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        p.stdout.close()
+        c = con("k.db")
+        if os.path.exists(os.path.join(copy, "superblock")) and \
+                not os.path.exists(os.path.join(copy, "backup.unfinished")):
+            whole += 1
+        elif os.path.exists(os.path.join(copy, "backup.unfinished")):
+            unfinished += 1
+            try:
+                c.execute("CREATE VIRTUAL TABLE temp.x USING armdb(path='killed')")
+                good = False
+            except sqlite3.Error as e:
+                good = good and "did not end" in str(e)
+            c.execute("SELECT armdb_backup('t', 'killed')")
+        else:
+            c.execute("SELECT armdb_backup('t', 'killed')")
+        c.execute("CREATE VIRTUAL TABLE temp.x USING armdb(path='killed', table='t')")
+        got = c.execute("SELECT count(*), sum(length(v)) FROM x").fetchall()
+        good = good and got == [(40000, 40000 * 600)]
+        good = good and c.execute("SELECT count(*) FROM t").fetchall() == [(40000,)]
+        c.close()
+        shutil.rmtree(copy)
+    verdict(good, "killed 24 times: refused by open, then repeated, or whole")
+    print("# %d unfinished, %d whole" % (unfinished, whole))
+
+
+one_moment()
+bad_arguments()
+memory()
+while_writing()
+killed()
+shutil.rmtree(W)
+sys.exit(1 if fails else 0)
