@@ -21,11 +21,11 @@ LOG_MODULES   := location record frame zeros segfile superblock manifest scan se
 INDEX_MODULES := epoch node hashmap order order_block order_inner order_leaf \
                  order_path order_edit order_scan order_check
 STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdict \
-                 bump internal load version spill read write txn table session cursor \
+                 bump internal load version spill read write txn table newid session cursor \
                  stat keeper backup store
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange rowcodec \
                  token path options schema schema_private schema_row schema_agree \
-                 plan conn shadow drop vtab txn update cursor filter bestindex \
+                 plan conn shadow drop vtab txn restore update cursor filter bestindex \
                  functions maintain tables ext
 
 MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \

@@ -138,6 +138,19 @@ enum armdb_rc armdb_backup(struct armdb *store, const char *path,
                            struct armdb_backup_info *info,
                            struct armdb_error *err) ADB_MUST_CHECK;
 
+/* Replaces the rows of `table` by those of `source`, of a session on another store or on
+ * this one, inside the session's transaction, as armdb_table_clear() and puts. Keys and
+ * values are taken as they are: whether they mean the same is the caller's to know. Gives
+ * the number of rows. Errors: those of both, ARMDB_INTERRUPT; after one the caller rolls
+ * back, at least to a savepoint from before. Locking: none; both sessions are the
+ * caller's. */
+enum armdb_rc armdb_table_restore(struct armdb_session *session,
+                                  struct armdb_table *table,
+                                  struct armdb_session *source_session,
+                                  struct armdb_table *source,
+                                  const struct armdb_watch *watch, uint64_t *rows,
+                                  struct armdb_error *err) ADB_MUST_CHECK;
+
 /* ---- Sessions -------------------------------------------------------------- */
 
 enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out,
@@ -194,8 +207,17 @@ enum armdb_rc armdb_table_each(struct armdb_session *session,
                                void (*visit)(void *arg, const char *name,
                                              const unsigned char uuid[16]),
                                void *arg, struct armdb_error *err) ADB_MUST_CHECK;
+/* Empties the table inside the session's transaction: it gets a new id, so that this is
+ * O(1) whatever it holds. Older snapshots read the old rows on; a rollback, also to a
+ * savepoint, brings them back. Rows are freed, their bytes counted as dead, in the
+ * background once nobody sees them. Cursors that are open stay on the old rows.
+ * Errors: ARMDB_BUSY (another open transaction has written to the table, or clears it:
+ * armdb_wait()), ARMDB_BUSY_SNAPSHOT (it changed since the snapshot was taken), those of
+ * armdb_put(). */
+enum armdb_rc armdb_table_clear(struct armdb_session *session, struct armdb_table *table,
+                                struct armdb_error *err) ADB_MUST_CHECK;
 /* Committed live rows, O(1). */
-uint64_t armdb_count(const struct armdb_table *table);
+uint64_t armdb_count(struct armdb_table *table);
 /* True when the session's transaction has uncommitted writes in this table. */
 bool armdb_table_has_writes(const struct armdb_session *session,
                             const struct armdb_table *table);
@@ -341,8 +363,7 @@ enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value
                                  struct armdb_error *err) ADB_MUST_CHECK;
 
 /* Estimated rows between the bounds, from the index; touches a few blocks. */
-uint64_t armdb_range_estimate(const struct armdb_table *table,
-                              const struct armdb_range *range);
+uint64_t armdb_range_estimate(struct armdb_table *table, const struct armdb_range *range);
 
 /* ---- Statistics ------------------------------------------------------------ */
 
@@ -354,7 +375,7 @@ struct armdb_stat {
 };
 /* Calls visit(arg, row) for every statistic of the table and its store. Reading
  * changes none of them. Names are listed in README, "armdb_stat". */
-void armdb_stat_each(const struct armdb_table *table,
+void armdb_stat_each(struct armdb_table *table,
                      void (*visit)(void *arg, const struct armdb_stat *row), void *arg);
 
 #endif

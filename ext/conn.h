@@ -48,12 +48,20 @@ struct conn_store {
 
 struct vtab;
 
+/* What armdb_restore() asks of the nested statement that writes for it. */
+struct restore {
+    const char *path;  /* absolute folder */
+    const char *table; /* its name in the store there */
+    uint64_t rows;     /* the answer */
+};
+
 struct conn {
     sqlite3 *db;
     uint32_t refs;
     struct conn_store *stores; /* owned */
     bool hold_enlisted;        /* the helper table will hear the transaction's end */
     bool helper_made;          /* it was created, or could not be */
+    struct restore *restore;   /* borrowed: of the function that runs, or NULL */
     struct vtab *planned;      /* borrowed: whose xBestIndex ran last (functions.c) */
 };
 

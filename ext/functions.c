@@ -38,6 +38,8 @@ static const char help_text[] =
     "armdb_flush('t')                    make everything committed durable now\n"
     "SELECT * FROM armdb_stat('t');      what the table and its store hold and did\n"
     "armdb_backup('t', 'dir')            copy the whole store, as of now, into a folder\n"
+    "armdb_restore('t', 'dir')           t's rows become those of t in that copy\n"
+    "armdb_clear('t')                    no rows any more, whatever their number\n"
     "armdb_version()                     version, and what was found at run time\n";
 
 int functions_find_table(struct conn *conn, const char *name, struct vtab **out,

@@ -1,4 +1,5 @@
-/* maintain.c - armdb_backup: SQL's way to what the engine does with a whole store.
+/* maintain.c - armdb_backup, armdb_restore, armdb_clear: what is done with all rows at
+ * once.
  *
  * The folder is named as the option path= names one: relative to the database's folder,
  * no link at its end, no control characters. The function is DIRECTONLY, so that a
@@ -88,9 +89,92 @@ out:
     sqlite3_finalize(stmt);
 }
 
+/* Runs a command on the table as a statement of its own: only a write that SQLite sees
+ * takes part in its transaction. False when the function's error was set. */
+static bool run_command(sqlite3_context *context, const struct vtab *vtab,
+                        const char *command)
+{
+    char *err = NULL;
+    int rc =
+        conn_run(vtab->conn->db, &err, "INSERT INTO \"%w\".\"%w\"(\"%w\") VALUES(%Q)",
+                 vtab->schema_name, vtab->name, vtab->name, command);
+
+    if (rc != SQLITE_OK) {
+        if (err != NULL)
+            sqlite3_result_error(context, err, -1);
+        sqlite3_result_error_code(context, rc);
+    }
+    sqlite3_free(err);
+    return rc == SQLITE_OK;
+}
+
+/* armdb_clear(t) */
+static void clear_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    struct vtab *vtab = NULL;
+    sqlite3_stmt *stmt = NULL;
+
+    (void)argc;
+    if (functions_find_argument(context, argv, &vtab, &stmt) &&
+        run_command(context, vtab, "clear"))
+        sqlite3_result_int(context, 1);
+    sqlite3_finalize(stmt);
+}
+
+/* armdb_restore(t, dir [, table]): the number of rows. */
+static void restore_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    struct conn *conn = sqlite3_user_data(context);
+    struct restore restore = {NULL, NULL, 0};
+    struct vtab *vtab = NULL;
+    sqlite3_stmt *stmt = NULL;
+    char *path = NULL;
+
+    if (!functions_find_argument(context, argv, &vtab, &stmt))
+        goto out;
+    path = folder_argument(context, vtab, argv[1]);
+    if (path == NULL)
+        goto out;
+    restore.path = path;
+    if (argc == 3)
+        restore.table = (const char *)sqlite3_value_text(argv[2]);
+    else
+        restore.table = vtab->options.table != NULL ? vtab->options.table : vtab->name;
+    if (restore.table == NULL) {
+        sqlite3_result_error(context, "the name of a table in the backup is wanted", -1);
+        goto out;
+    }
+    if (conn->restore != NULL) {
+        sqlite3_result_error(context, "armdb_restore runs already", -1);
+        goto out;
+    }
+    conn->restore = &restore;
+    if (run_command(context, vtab, "restore"))
+        sqlite3_result_int64(context, (sqlite3_int64)restore.rows);
+    conn->restore = NULL;
+out:
+    sqlite3_free(path);
+    sqlite3_finalize(stmt);
+}
+
 int maintain_register(struct conn *conn)
 {
-    return sqlite3_create_function_v2(conn->db, "armdb_backup", 2,
-                                      SQLITE_UTF8 | SQLITE_DIRECTONLY, conn_acquire(conn),
-                                      backup_function, NULL, NULL, conn_release);
+    static const struct {
+        const char *name;
+        int argc;
+        void (*call)(sqlite3_context *, int, sqlite3_value **);
+    } functions[] = {
+        {"armdb_backup", 2, backup_function},
+        {"armdb_restore", 2, restore_function},
+        {"armdb_restore", 3, restore_function},
+        {"armdb_clear", 1, clear_function},
+    };
+    int rc = SQLITE_OK;
+
+    for (size_t i = 0; rc == SQLITE_OK && i < sizeof functions / sizeof functions[0]; i++)
+        rc = sqlite3_create_function_v2(conn->db, functions[i].name, functions[i].argc,
+                                        SQLITE_UTF8 | SQLITE_DIRECTONLY,
+                                        conn_acquire(conn), functions[i].call, NULL, NULL,
+                                        conn_release);
+    return rc;
 }

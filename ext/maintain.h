@@ -1,4 +1,5 @@
-/* maintain.h - the functions that look after a store as a whole: armdb_backup. */
+/* maintain.h - the functions that look after a store or a table as a whole:
+ * armdb_backup, armdb_restore, armdb_clear. */
 #ifndef ARMDB_EXT_MAINTAIN_H
 #define ARMDB_EXT_MAINTAIN_H
 

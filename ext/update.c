@@ -25,6 +25,7 @@
 
 #include "ext/drop.h"
 #include "ext/errmap.h"
+#include "ext/restore.h"
 #include "ext/rowcodec.h"
 #include "ext/vtab.h"
 
@@ -224,6 +225,20 @@ static int check_hidden(struct vtab *vtab, sqlite3_value **argv, bool insert)
     return SQLITE_OK;
 }
 
+static enum armdb_rc clear_table(struct vtab *vtab, struct armdb_error *err)
+{
+    uint64_t deadline_ms = 0;
+    enum armdb_rc rc;
+
+    do {
+        rc = armdb_table_clear(vtab->store->session, vtab->table, err);
+        if (rc != ARMDB_BUSY)
+            return rc;
+        rc = conn_wait(vtab->store, &deadline_ms);
+    } while (rc == ARMDB_OK);
+    return rc;
+}
+
 /* INSERT INTO t(t) VALUES('command') */
 static int run_command(struct vtab *vtab, sqlite3_value *command)
 {
@@ -234,10 +249,14 @@ static int run_command(struct vtab *vtab, sqlite3_value *command)
         return SQLITE_NOMEM;
     if (sqlite3_stricmp(text, "flush") == 0)
         return errmap_vtab(&vtab->base, armdb_flush(vtab->store->store, &error), &error);
+    if (sqlite3_stricmp(text, "clear") == 0)
+        return errmap_vtab(&vtab->base, clear_table(vtab, &error), &error);
+    if (sqlite3_stricmp(text, "restore") == 0 && vtab->conn->restore != NULL)
+        return restore_table(vtab, vtab->conn->restore);
     return errmap_set(
         &vtab->base, SQLITE_ERROR,
-        sqlite3_mprintf("unknown command '%s' for table %s; known are: flush", text,
-                        vtab->name));
+        sqlite3_mprintf("unknown command '%s' for table %s; known are: clear, flush",
+                        text, vtab->name));
 }
 
 /* ---- The statements ---- */

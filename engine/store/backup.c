@@ -54,7 +54,7 @@ static enum armdb_rc check_interrupt(const struct backup *backup, struct armdb_e
     const struct armdb_watch *watch = backup->watch;
 
     if (watch != NULL && watch->interrupted != NULL && watch->interrupted(watch->arg))
-        return ADB_FAIL(ARMDB_INTERRUPT, err, "the backup was interrupted");
+        return ADB_FAIL(ARMDB_INTERRUPT, err, "interrupted");
     return ARMDB_OK;
 }
 
@@ -394,4 +394,56 @@ enum armdb_rc armdb_backup(struct armdb *store, const char *path,
     if (io != store->io)
         io->ops->destroy(io);
     return rc;
+}
+
+/* ---- Restoring one table ---- */
+
+enum { ROWS_PER_LOOK = 256 }; /* rows copied between two questions to the watch */
+
+static enum armdb_rc copy_row(struct armdb_session *session, struct armdb_table *table,
+                              struct armdb_cursor *cursor, struct armdb_error *err)
+{
+    struct armdb_value value;
+    const void *key;
+    size_t key_len;
+    enum armdb_rc rc = armdb_cursor_value(cursor, &value, err);
+
+    if (rc != ARMDB_OK)
+        return rc;
+    armdb_cursor_key(cursor, &key, &key_len);
+    return armdb_put(session, table, key, key_len, value.data, value.len, err);
+}
+
+enum armdb_rc armdb_table_restore(struct armdb_session *session,
+                                  struct armdb_table *table,
+                                  struct armdb_session *source_session,
+                                  struct armdb_table *source,
+                                  const struct armdb_watch *watch, uint64_t *rows,
+                                  struct armdb_error *err)
+{
+    enum armdb_rc rc;
+    struct backup asker = {.watch = watch};
+    struct armdb_cursor *cursor = NULL;
+    struct armdb_range all = {.low_bound = ARMDB_BOUND_OPEN};
+
+    *rows = 0;
+    rc = armdb_table_clear(session, table, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    rc = armdb_cursor_open(source_session, source, &cursor, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    rc = armdb_cursor_seek_range(cursor, &all, err);
+    while (rc == ARMDB_OK) {
+        if (*rows % ROWS_PER_LOOK == 0)
+            rc = check_interrupt(&asker, err);
+        if (rc == ARMDB_OK)
+            rc = copy_row(session, table, cursor, err);
+        if (rc == ARMDB_OK) {
+            (*rows)++;
+            rc = armdb_cursor_next(cursor, err);
+        }
+    }
+    armdb_cursor_close(cursor);
+    return rc == ARMDB_DONE ? ARMDB_OK : rc;
 }

@@ -35,7 +35,8 @@ enum cursor_mode { CURSOR_IDLE, CURSOR_KEY, CURSOR_LIST, CURSOR_RANGE };
 
 struct armdb_cursor {
     struct armdb_session *session; /* borrowed */
-    struct tab *tab;               /* borrowed: the table handle outlives cursors */
+    struct armdb_table *table;     /* borrowed: the table handle outlives cursors */
+    struct tab *tab;               /* its rows; kept alive by the snapshot held */
     enum cursor_mode mode;
     bool holds_snapshot;
     uint64_t snapshot; /* what it sees, as are the next two: set by each seek */
@@ -82,7 +83,7 @@ enum armdb_rc armdb_cursor_open(struct armdb_session *session, struct armdb_tabl
         return ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a cursor");
     memset(cursor, 0, sizeof *cursor);
     cursor->session = session;
-    cursor->tab = table->tab;
+    cursor->table = table;
     *out = cursor;
     return ARMDB_OK;
 }
@@ -147,6 +148,9 @@ static enum armdb_rc start_seek(struct armdb_cursor *cursor, enum cursor_mode mo
     } else {
         rc = session_check(cursor->session, err);
     }
+    if (rc == ARMDB_OK)
+        rc = table_resolve(cursor->table, err);
+    cursor->tab = cursor->table->tab;
     cursor->snapshot = cursor->session->snapshot;
     cursor->statement_limit = cursor->session->statement;
     cursor->stage_generation = cursor->session->stage_generation;
@@ -284,7 +288,6 @@ static enum armdb_rc lock_first(struct armdb_cursor *cursor, const void *key,
                                 size_t key_len, struct armdb_error *err)
 {
     struct armdb_session *session = cursor->session;
-    struct armdb_table handle;
     enum armdb_rc rc;
 
     if (!session->expects_write)
@@ -292,11 +295,9 @@ static enum armdb_rc lock_first(struct armdb_cursor *cursor, const void *key,
     session->expects_write = false;
     if (session->snapshot_read || session->store->read_only)
         return ARMDB_OK;
-    memset(&handle, 0, sizeof handle);
-    handle.session = session;
-    handle.tab = cursor->tab;
-    rc = armdb_lock_key(session, &handle, key, key_len, err);
+    rc = armdb_lock_key(session, cursor->table, key, key_len, err);
     cursor->snapshot = session->snapshot; /* it may have moved forward */
+    cursor->tab = cursor->table->tab;
     return rc < 0 ? rc : ARMDB_OK;
 }
 
@@ -705,13 +706,16 @@ enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value
 
 /* ---- Estimates ---- */
 
-uint64_t armdb_range_estimate(const struct armdb_table *table,
-                              const struct armdb_range *range)
+uint64_t armdb_range_estimate(struct armdb_table *table, const struct armdb_range *range)
 {
     struct armdb_session *session = table->session;
+    struct armdb_error ignored;
     uint64_t low = 0;
     uint64_t high;
+    bool held = armdb_snapshot_acquire(session, &ignored) == ARMDB_OK;
 
+    if (held)
+        ignored.rc = table_resolve(table, &ignored);
     epoch_enter(session->slot);
     high = order_count(table->tab->order);
     if (range->low_bound != ARMDB_BOUND_OPEN)
@@ -719,5 +723,7 @@ uint64_t armdb_range_estimate(const struct armdb_table *table,
     if (range->high_bound != ARMDB_BOUND_OPEN)
         high = order_rank(table->tab->order, range->high, range->high_len);
     epoch_leave(session->slot);
+    if (held)
+        armdb_snapshot_release(session);
     return high > low ? high - low : 0;
 }

@@ -33,15 +33,28 @@ struct tab {
     struct hashmap *map;        /* owned */
     struct order *order;        /* owned */
     _Atomic uint64_t live_rows; /* committed; relaxed: ordered by the commit itself */
+
+    char apart[64]; /* readers of the lines above are not disturbed by writers */
+    /* Who writes and who replaces these rows as a whole: newid.c. */
+    _Atomic uint64_t replacer;    /* id of the open transaction, TAB_REPLACED, 0 = none */
+    _Atomic uint32_t writers;     /* open transactions that have written here */
+    _Atomic uint32_t users;       /* the same, until they are settled */
+    _Atomic uint64_t last_writer; /* id of one of them, for who waits; relaxed */
+    _Atomic uint64_t changed;     /* stamp of the newest commit that wrote here */
+
     /* Guarded by the store's catalog lock. */
     struct tab *next;
     uint32_t handles;
+    struct tab *next_retired; /* guarded by the keeper lock */
+    bool unlisted;            /* out of the store's list, its bytes counted as dead */
 };
+#define TAB_REPLACED UINT64_MAX
 
 struct armdb_table {
     struct armdb_session *session; /* borrowed: the opener */
-    struct tab *tab;               /* counted */
-    char *name;                    /* owned */
+    struct tab *tab;               /* counted; table_resolve() says which */
+    uint64_t resolved;             /* catalog_changes for which `tab` is right; 0 = ask */
+    char *name;                    /* owned; NULL: the catalogue itself */
     unsigned char uuid[16];
     unsigned char *schema; /* owned */
     size_t schema_len;
@@ -84,6 +97,13 @@ struct txn_tab {
     uint64_t writes;
 };
 
+/* A table that got another id, or none (`fresh` NULL: a DROP), in this transaction. */
+struct tab_swap {
+    struct tab *old;
+    struct tab *fresh;
+    struct txn_write *write; /* of the catalogue's row */
+};
+
 struct txn {
     struct epoch_item retired; /* first: freed through the epoch */
     /* 0 while open, the visible counter's value once committed. Stored with release in
@@ -114,6 +134,9 @@ struct txn {
     struct txn_tab *tabs; /* owned: the tables written */
     size_t tab_count;
     size_t tab_capacity;
+    struct tab_swap *swaps; /* owned */
+    size_t swap_count;
+    size_t swap_capacity;
 
     struct txn *next_committed; /* guarded by the store's txn lock */
 };
@@ -134,6 +157,7 @@ struct armdb_session {
     bool txn_snapshot;         /* the transaction counts in snapshot_refs */
     /* The transaction that the last ARMDB_BUSY was about. */
     uint64_t busy_txn;
+    struct tab *orphans; /* rows of ids that came to nothing; a cursor may be on them */
 
     /* Guarded by the store's txn lock. */
     struct armdb_session *next;
@@ -185,6 +209,8 @@ struct armdb {
     struct adb_mutex catalog_lock; /* rank ADB_RANK_CATALOG: tabs */
     struct tab *tabs;              /* owned list, the catalogue (id 0) among them */
     struct tab *catalog;
+    _Atomic bool has_retired;         /* relaxed: a hint */
+    _Atomic uint64_t catalog_changes; /* from 1: moves when a table may have another id */
 
     struct adb_mutex txn_lock; /* rank ADB_RANK_TXN: sessions, committed queue */
     struct adb_cond txn_ended;
@@ -199,7 +225,8 @@ struct armdb {
     struct adb_mutex settle_lock; /* rank ADB_RANK_SETTLE: one settles at a time */
 
     struct adb_thread keeper;     /* background sync and reclamation */
-    struct adb_mutex keeper_lock; /* rank ADB_RANK_LEAF */
+    struct adb_mutex keeper_lock; /* rank ADB_RANK_LEAF: retired, keeper_stop */
+    struct tab *retired;          /* rows that no snapshot sees any more */
     struct adb_cond keeper_wake;
     _Atomic bool keeper_running;
     bool keeper_stop;
@@ -228,6 +255,38 @@ enum armdb_rc tab_of_id(struct armdb *store, uint64_t id,
 /* After recovery: drops rows of tables that the catalogue does not list. */
 enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err) ADB_MUST_CHECK;
 
+/* ---- newid.c ---- */
+/* Makes table->tab the rows that the session sees under this table now. A snapshot is
+ * held. */
+enum armdb_rc table_resolve_anew(struct armdb_table *table,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
+static inline enum armdb_rc table_resolve(struct armdb_table *table,
+                                          struct armdb_error *err)
+{
+    /* Pairs with the release of who changed the catalogue. */
+    return atomic_load_explicit(&table->session->store->catalog_changes,
+                                memory_order_acquire) == table->resolved
+               ? ARMDB_OK
+               : table_resolve_anew(table, err);
+}
+/* The transaction is about to write to these rows for the first time. ARMDB_BUSY and
+ * ARMDB_BUSY_SNAPSHOT when another one replaces or has replaced them. */
+enum armdb_rc tab_join(struct armdb_session *session, struct tab *tab) ADB_MUST_CHECK;
+/* The table whose row the newest write of the transaction deleted. False: no memory. */
+bool newid_note_drop(struct txn *txn, struct tab *tab);
+/* A write to the catalogue was undone, before its entry goes. */
+void newid_undone(struct armdb_session *session, const struct txn_write *write);
+void newid_committed(struct txn *txn); /* it is visible */
+/* The open transaction has ended: it is no writer any more. */
+void newid_left(struct txn *txn);
+/* Nobody needs what it superseded, and its own entries are not followed any more. */
+void newid_settled(struct armdb *store, struct txn *txn);
+void newid_forgotten(struct txn *txn); /* the same for one that left nothing */
+void newid_give_orphans(struct armdb_session *session); /* no cursor is open */
+/* Counts retired rows as dead and frees them where nobody has a handle. Outside an epoch;
+ * `slot` is the caller's. */
+void newid_reap(struct armdb *store, struct epoch_slot *slot);
+
 /* ---- version.c ---- */
 /* The version of a node that the session sees, NULL when none. Inside an epoch. */
 struct version *version_visible(const struct tab *tab, struct node *node,
@@ -245,6 +304,9 @@ enum armdb_rc version_push(struct txn_write *write, struct node *node, uint32_t 
 void node_unlink(struct tab *tab, node_ref ref, uint64_t hash);
 /* Frees a node, which nothing links any more, when no reader can be on it. */
 void node_retire(struct tab *tab, node_ref ref);
+/* Every row of a table that nobody sees any more is dead from now on. Outside an epoch.
+ */
+void tab_count_dead(struct tab *tab, struct epoch_slot *slot);
 /* Bytes that a record of this key and value takes on the log, for the statistics. */
 uint64_t record_bytes(const struct tab *tab, const struct node *node, uint32_t value_len);
 

@@ -3,7 +3,8 @@
  * With sync=normal and sync=off commits return before they are durable. The keeper
  * syncs them: at least once a second, and at once when a shard has collected 16 MiB or
  * many commits wait to be settled. A store whose commits are all `full` never starts
- * it. It takes no lock of the host and ends before the store closes. */
+ * it, until a table is cleared or dropped: its rows are freed here. It takes no lock of
+ * the host and ends before the store closes. */
 #include "engine/store/internal.h"
 
 static const uint64_t period_ns = UINT64_C(1000000000);
@@ -34,6 +35,8 @@ static void keep(void *arg)
         /* A failed sync has wounded the store: the next write says so. */
         if (is_work(store) && log_sync_all(&store->log, &err) == ARMDB_OK)
             store_settle(store, store->slot);
+        if (atomic_load_explicit(&store->has_retired, memory_order_relaxed))
+            newid_reap(store, store->slot);
         adb_mutex_lock(&store->keeper_lock);
     }
     adb_mutex_unlock(&store->keeper_lock);
@@ -53,6 +56,7 @@ void keeper_start(struct armdb *store)
     if (!atomic_load_explicit(&store->keeper_running, memory_order_acquire)) {
         adb_mutex_lock(&store->keeper_lock);
         if (!atomic_load_explicit(&store->keeper_running, memory_order_relaxed) &&
+            !store->keeper_stop &&
             adb_thread_start(&store->keeper, keep, store) == ARMDB_OK)
             atomic_store_explicit(&store->keeper_running, true, memory_order_release);
         adb_mutex_unlock(&store->keeper_lock);

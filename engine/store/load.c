@@ -355,9 +355,9 @@ enum armdb_rc load_store(struct armdb *store, struct armdb_error *err)
         goto out;
     store->log_open = true;
     remove_tombstones(&loader);
-    for (struct tab *tab = store->tabs; tab != NULL; tab = tab->next)
+    rc = catalog_sweep(store, err); /* rows of a table without a name are dead */
+    for (struct tab *tab = store->tabs; rc == ARMDB_OK && tab != NULL; tab = tab->next)
         count_segments(store, tab);
-    rc = catalog_sweep(store, err);
 out:
     for (size_t i = 0; i < loader.slot_count; i++)
         epoch_slot_destroy(loader.slots[i]);

@@ -87,6 +87,7 @@ void armdb_session_close(struct armdb_session *session)
 
         (void)armdb_rollback(session, &ignored);
     }
+    newid_give_orphans(session);
     adb_mutex_lock(&store->txn_lock);
     if (session->previous != NULL)
         session->previous->next = session->next;
@@ -158,6 +159,8 @@ void armdb_snapshot_release(struct armdb_session *session)
     held = atomic_load_explicit(&session->snapshot_slot, memory_order_relaxed) - 1;
     /* Readers' loads come before it: what it protected may be freed now. */
     atomic_store_explicit(&session->snapshot_slot, 0, memory_order_release);
+    if (session->orphans != NULL)
+        newid_give_orphans(session);
     /* An old snapshot may have been all that kept old versions alive. */
     if (atomic_load_explicit(&store->unsettled, memory_order_relaxed) > 0 &&
         held < atomic_load_explicit(&store->visible, memory_order_relaxed))

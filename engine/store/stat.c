@@ -159,7 +159,7 @@ static void report_memory(const struct tab *tab, const struct report *report)
     number(report, "memory_process", adb_mem_used_total(), "bytes");
 }
 
-void armdb_stat_each(const struct armdb_table *table,
+void armdb_stat_each(struct armdb_table *table,
                      void (*visit)(void *arg, const struct armdb_stat *row), void *arg)
 {
     struct report report = {visit, arg};

@@ -311,6 +311,7 @@ static enum armdb_rc make_store(const char *path, const struct armdb_options *op
     if (store == NULL)
         return ARMDB_NOMEM;
     store->refs = 1;
+    atomic_init(&store->catalog_changes, 1);
     store->options = *options;
     store->path = adb_alloc(ADB_MEM_MISC, strlen(path) + 1);
     if (store->path == NULL || init_locks(store) != ARMDB_OK) {
@@ -342,6 +343,13 @@ static void unmake_store(struct armdb *store)
     }
     if (store->epoch != NULL)
         epoch_drain(store->epoch);
+    while (store->retired != NULL) {
+        struct tab *tab = store->retired;
+
+        store->retired = tab->next_retired;
+        if (tab->unlisted) /* the others are destroyed with the list */
+            tab_destroy(tab);
+    }
     while (store->tabs != NULL) {
         struct tab *tab = store->tabs;
 

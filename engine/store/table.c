@@ -13,7 +13,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/mem.h"
 #include "engine/base/plant.h"
-#include "engine/store/internal.h"
+#include "engine/store/table.h"
 
 enum { CATALOG_FORMAT = 1, CATALOG_HEAD = 1 + 16 };
 
@@ -90,15 +90,8 @@ enum armdb_rc tab_of_id(struct armdb *store, uint64_t id, struct tab **out)
 
 /* ---- Catalogue rows ---- */
 
-struct catalog_row {
-    unsigned char uuid[16];
-    uint64_t id;
-    const unsigned char *schema;
-    size_t schema_len;
-};
-
-static enum armdb_rc decode_row(const struct armdb_value *value, struct catalog_row *row,
-                                struct armdb_error *err)
+enum armdb_rc catalog_decode(const struct armdb_value *value, struct catalog_row *row,
+                             struct armdb_error *err)
 {
     const unsigned char *p = value->data;
     size_t n;
@@ -118,8 +111,7 @@ static enum armdb_rc decode_row(const struct armdb_value *value, struct catalog_
     return ARMDB_OK;
 }
 
-/* Gives the encoded row, to be freed with adb_free(ADB_MEM_MISC). */
-static unsigned char *encode_row(const struct catalog_row *row, size_t *len)
+unsigned char *catalog_encode(const struct catalog_row *row, size_t *len)
 {
     unsigned char *p =
         adb_alloc(ADB_MEM_MISC, CATALOG_HEAD + ADB_VARINT_MAX + row->schema_len);
@@ -136,8 +128,7 @@ static unsigned char *encode_row(const struct catalog_row *row, size_t *len)
     return p;
 }
 
-/* A handle to the catalogue for one call. */
-static struct armdb_table catalog_handle(struct armdb_session *session)
+struct armdb_table catalog_handle(struct armdb_session *session)
 {
     struct armdb_table handle;
 
@@ -174,7 +165,7 @@ static enum armdb_rc walk_catalog(struct armdb_session *session,
 
         rc = armdb_cursor_value(cursor, &value, err);
         if (rc == ARMDB_OK)
-            rc = decode_row(&value, &row, err);
+            rc = catalog_decode(&value, &row, err);
         if (rc == ARMDB_OK) {
             armdb_cursor_key(cursor, &name, &name_len);
             rc = visit(arg, name, name_len, &row);
@@ -278,7 +269,7 @@ enum armdb_rc armdb_table_create(struct armdb_session *session, const char *name
     rc = store->io->ops->random(store->io, row.uuid, 16, err);
     if (rc != ARMDB_OK)
         return rc;
-    bytes = encode_row(&row, &len);
+    bytes = catalog_encode(&row, &len);
     if (bytes == NULL)
         return ADB_FAIL(ARMDB_NOMEM, err, "out of memory creating table %s", name);
     rc = armdb_insert(session, &handle, name, strlen(name), bytes, len, err);
@@ -332,8 +323,8 @@ enum armdb_rc armdb_table_open(struct armdb_session *session, const char *name,
     return ARMDB_OK;
 }
 
-enum armdb_rc armdb_table_drop(struct armdb_session *session, struct armdb_table *table,
-                               struct armdb_error *err)
+static enum armdb_rc delete_name(struct armdb_session *session, struct armdb_table *table,
+                                 struct armdb_error *err)
 {
     struct armdb_table handle = catalog_handle(session);
     enum armdb_rc rc =
@@ -344,13 +335,29 @@ enum armdb_rc armdb_table_drop(struct armdb_session *session, struct armdb_table
     return rc;
 }
 
+enum armdb_rc armdb_table_drop(struct armdb_session *session, struct armdb_table *table,
+                               struct armdb_error *err)
+{
+    enum armdb_rc rc = armdb_snapshot_acquire(session, err);
+
+    if (rc != ARMDB_OK)
+        return rc;
+    rc = table_resolve(table, err);
+    if (rc == ARMDB_OK)
+        rc = delete_name(session, table, err);
+    /* Without memory for the note the rows are freed by the next opening. */
+    if (rc == ARMDB_OK)
+        (void)newid_note_drop(session->txn, table->tab);
+    armdb_snapshot_release(session);
+    return rc;
+}
+
 enum armdb_rc armdb_table_rename(struct armdb_session *session, struct armdb_table *table,
                                  const char *name, struct armdb_error *err)
 {
     enum armdb_rc rc;
     struct armdb_table handle = catalog_handle(session);
-    struct catalog_row row = {
-        .id = table->tab->id, .schema = table->schema, .schema_len = table->schema_len};
+    struct catalog_row row = {.schema = table->schema, .schema_len = table->schema_len};
     unsigned char *bytes = NULL;
     char *copy = NULL;
     size_t len;
@@ -358,9 +365,16 @@ enum armdb_rc armdb_table_rename(struct armdb_session *session, struct armdb_tab
     rc = check_name(name, err);
     if (rc != ARMDB_OK)
         return rc;
+    rc = armdb_snapshot_acquire(session, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    rc = table_resolve(table, err);
+    if (rc != ARMDB_OK)
+        goto out;
+    row.id = table->tab->id;
     memcpy(row.uuid, table->uuid, 16);
     copy = adb_alloc(ADB_MEM_MISC, strlen(name) + 1);
-    bytes = encode_row(&row, &len);
+    bytes = catalog_encode(&row, &len);
     if (copy == NULL || bytes == NULL) {
         rc = ADB_FAIL(ARMDB_NOMEM, err, "out of memory renaming table %s", table->name);
         goto out;
@@ -371,13 +385,14 @@ enum armdb_rc armdb_table_rename(struct armdb_session *session, struct armdb_tab
         rc = ADB_FAIL(rc, err, "the store already holds a table %s", name);
     if (rc != ARMDB_OK)
         goto out;
-    rc = armdb_table_drop(session, table, err);
+    rc = delete_name(session, table, err);
     if (rc != ARMDB_OK)
         goto out;
     adb_free(ADB_MEM_MISC, table->name);
     table->name = copy;
     copy = NULL;
 out:
+    armdb_snapshot_release(session);
     adb_free(ADB_MEM_MISC, copy);
     adb_free(ADB_MEM_MISC, bytes);
     return rc;
@@ -538,7 +553,17 @@ void armdb_table_set_sync(struct armdb_table *table, enum armdb_sync sync)
     table->sync = sync;
 }
 
-uint64_t armdb_count(const struct armdb_table *table)
+uint64_t armdb_count(struct armdb_table *table)
 {
-    return atomic_load_explicit(&table->tab->live_rows, memory_order_relaxed);
+    uint64_t count;
+    struct armdb_error ignored;
+    bool held = armdb_snapshot_acquire(table->session, &ignored) == ARMDB_OK;
+
+    /* Where the catalogue cannot be read the rows known last are counted. */
+    if (held)
+        ignored.rc = table_resolve(table, &ignored);
+    count = atomic_load_explicit(&table->tab->live_rows, memory_order_relaxed);
+    if (held)
+        armdb_snapshot_release(table->session);
+    return count;
 }

@@ -35,6 +35,7 @@ void txn_destroy(struct txn *txn)
     spill_fini(txn);
     adb_free(ADB_MEM_TXN, txn->savepoints);
     adb_free(ADB_MEM_TXN, txn->tabs);
+    adb_free(ADB_MEM_TXN, txn->swaps);
     adb_free(ADB_MEM_TXN, txn);
 }
 
@@ -81,6 +82,11 @@ bool armdb_table_has_writes(const struct armdb_session *session,
                             const struct armdb_table *table)
 {
     if (session->txn != NULL)
+        for (size_t i = 0; i < session->txn->swap_count; i++)
+            if (session->txn->swaps[i].old == table->tab ||
+                session->txn->swaps[i].fresh == table->tab)
+                return true;
+    if (session->txn != NULL)
         for (size_t i = 0; i < session->txn->tab_count; i++)
             if (session->txn->tabs[i].tab == table->tab)
                 return session->txn->tabs[i].writes > 0;
@@ -119,6 +125,8 @@ static void undo_to(struct armdb_session *session, struct txn_write *last)
         if (!spill_void(txn, write))
             txn->doomed = true;
         write_undo(write);
+        if (txn->swap_count > 0 && write->tab == session->store->catalog)
+            newid_undone(session, write);
         for (size_t i = 0; i < txn->tab_count; i++)
             if (txn->tabs[i].tab == write->tab && write->kind != WRITE_LOCK)
                 txn->tabs[i].writes--;
@@ -537,8 +545,11 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     bump_fini(&txn->records); /* the log has them */
     if (wrote)
         log_decided(&store->log, txn->shard, &txn->undecided);
-    if (!queued)
+    if (!queued) {
+        newid_left(txn);
+        newid_forgotten(txn);
         epoch_retire(store->epoch, &txn->retired, free_txn, NULL);
+    }
     adb_mutex_lock(&store->txn_lock);
     if (queued) {
         uint64_t stamp = atomic_load_explicit(&store->visible, memory_order_relaxed) + 1;
@@ -546,6 +557,10 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
         /* The commit: pairs with the acquire in version_visible(). A snapshot that has
          * read the new value of `visible` also sees the stamp. */
         atomic_store_explicit(&txn->stamp, stamp, memory_order_release);
+        for (size_t i = 0; i < txn->tab_count; i++)
+            if (txn->tabs[i].writes > 0)
+                atomic_store_explicit(&txn->tabs[i].tab->changed, stamp,
+                                      memory_order_relaxed);
         atomic_store_explicit(&store->visible, stamp, memory_order_seq_cst);
         if (store->committed_last != NULL)
             store->committed_last->next_committed = txn;
@@ -553,6 +568,10 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
             store->committed_first = txn;
         store->committed_last = txn;
         stat_add(&store->unsettled, 1);
+    }
+    if (queued) {
+        newid_committed(txn);
+        newid_left(txn);
     }
     session->open_txn = 0;
     wake_waiters_locked(store);
@@ -581,6 +600,8 @@ enum armdb_rc armdb_rollback(struct armdb_session *session, struct armdb_error *
     }
     undo_to(session, NULL);
     spill_end(store, txn, 0);
+    newid_left(txn);
+    newid_forgotten(txn);
     adb_mutex_lock(&store->txn_lock);
     session->open_txn = 0;
     wake_waiters_locked(store);
@@ -629,10 +650,15 @@ void store_settle(struct armdb *store, struct epoch_slot *slot)
         for (struct txn_write *write = txn->last; write != NULL; write = write->previous)
             write_settle(write, txn->undecided.gsn);
         epoch_leave(slot);
+        newid_settled(store, txn);
         epoch_retire(store->epoch, &txn->retired, free_txn, NULL);
     }
     adb_mutex_unlock(&store->settle_lock);
     epoch_collect(store->epoch);
+    if (atomic_load_explicit(&store->has_retired, memory_order_relaxed)) {
+        keeper_start(store);
+        keeper_wake(store);
+    }
 }
 
 /* ---- Waiting ---- */

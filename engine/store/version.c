@@ -76,6 +76,28 @@ static void count_dead(const struct tab *tab, const struct node *node,
                                         memory_order_relaxed);
 }
 
+void tab_count_dead(struct tab *tab, struct epoch_slot *slot)
+{
+    node_ref nodes[ORDER_BATCH_MAX];
+    struct order_from from = {NULL, 0, false, false};
+    size_t count = ORDER_BATCH_MAX;
+
+    while (count > 0) {
+        epoch_enter(slot);
+        order_scan(tab->order, &from, nodes, ORDER_BATCH_MAX, &count);
+        for (size_t i = 0; i < count; i++) {
+            const struct node *node = arena_node(tab->arena, nodes[i]);
+            version_ref head = atomic_load_explicit(&node->head, memory_order_acquire);
+
+            if (head != 0)
+                count_dead(tab, node, arena_version(tab->arena, head));
+            from.key = node->key; /* nodes of this table stay: nobody writes to it */
+            from.key_len = node_key_len(node);
+        }
+        epoch_leave(slot);
+    }
+}
+
 /* ---- Giving versions and nodes back ---- */
 
 static void free_version(void *context, uint64_t handle)

@@ -218,6 +218,8 @@ static enum armdb_rc push(struct armdb_session *session, struct txn_write *write
 /* Notes the table among those written; allocates before anything is changed. */
 static enum armdb_rc note_table(struct txn *txn, struct tab *tab, struct txn_tab **out)
 {
+    enum armdb_rc rc;
+
     for (size_t i = 0; i < txn->tab_count; i++) {
         if (txn->tabs[i].tab == tab) {
             *out = &txn->tabs[i];
@@ -234,10 +236,30 @@ static enum armdb_rc note_table(struct txn *txn, struct tab *tab, struct txn_tab
         txn->tabs = tabs;
         txn->tab_capacity = capacity;
     }
+    rc = tab_join(txn->session, tab);
+    if (rc != ARMDB_OK)
+        return rc;
     *out = &txn->tabs[txn->tab_count++];
     (*out)->tab = tab;
     (*out)->writes = 0;
     return ARMDB_OK;
+}
+
+/* Finds the rows that the session writes to and notes them. */
+static enum armdb_rc choose_rows(struct txn *txn, struct armdb_table *table,
+                                 struct txn_tab **out, struct armdb_error *err)
+{
+    struct armdb_session *session = txn->session;
+    enum armdb_rc rc;
+
+    for (;;) {
+        rc = table_resolve(table, err);
+        if (rc == ARMDB_OK)
+            rc = note_table(txn, table->tab, out);
+        if (rc != ARMDB_BUSY_SNAPSHOT || session->snapshot_read)
+            return rc;
+        session_snapshot_refresh(session); /* they were replaced: take the new ones */
+    }
 }
 
 static enum armdb_rc explain(struct armdb_session *session, enum armdb_rc rc,
@@ -278,7 +300,7 @@ static enum armdb_rc write_row(struct armdb_session *session, struct armdb_table
         return rc;
     writes_mark = bump_mark(&txn->writes);
     records_mark = bump_mark(&txn->records);
-    rc = note_table(txn, table->tab, &written);
+    rc = choose_rows(txn, table, &written, err);
     if (rc == ARMDB_OK)
         rc = stage(txn, table->tab, args, &write, err);
     if (rc == ARMDB_OK) {

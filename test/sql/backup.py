@@ -238,7 +238,109 @@ def killed():
     print("# %d unfinished, %d whole" % (unfinished, whole))
 
 
+def clear():
+    for name in ("c.db", ":memory:"):
+        c = con(name)
+        c.execute("PRAGMA journal_mode=wal").fetchall()
+        c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+        fill(c, "t", 1000)
+        c.execute("BEGIN")
+        c.execute("INSERT INTO t(t) VALUES('clear')")
+        rows(c, "SELECT count(*) FROM t", [(0,)], name + ": cleared inside BEGIN")
+        c.execute("INSERT INTO t VALUES(1, 'new')")
+        rows(c, "SELECT * FROM t", [(1, "new")], name + ": and written to again")
+        c.execute("ROLLBACK")
+        rows(c, "SELECT count(*), armdb_count('t') FROM t", [(1000, 1000)],
+             name + ": ROLLBACK brings the rows back")
+        c.execute("BEGIN")
+        c.execute("SAVEPOINT s")
+        c.execute("SELECT armdb_clear('t')")
+        c.execute("ROLLBACK TO s")
+        rows(c, "SELECT count(*) FROM t", [(1000,)], name + ": ROLLBACK TO does so, too")
+        c.execute("COMMIT")
+        rows(c, "SELECT armdb_clear('t')", [(1,)], name + ": armdb_clear")
+        rows(c, "SELECT count(*), armdb_count('t') FROM t", [(0, 0)], name + ": is empty")
+        fill(c, "t", 10)
+        if name != ":memory:":
+            d = con(name)
+            rows(d, "SELECT count(*) FROM t", [(10,)], "another connection follows")
+            d.execute("BEGIN")
+            d.execute("SELECT count(*) FROM t").fetchall()
+            c.execute("SELECT armdb_clear('t')")
+            rows(d, "SELECT count(*) FROM t", [(10,)],
+                 "a transaction that has read goes on with the old rows")
+            d.execute("COMMIT")
+            rows(d, "SELECT count(*) FROM t", [(0,)], "and then sees none")
+            d.execute("CREATE VIRTUAL TABLE temp.tt USING armdb(path='c.db-armdb', table='t')")
+            d.execute("BEGIN")
+            d.execute("INSERT INTO tt VALUES(1, 'x')")
+            c.execute("PRAGMA busy_timeout=20")
+            refused(c, "SELECT armdb_clear('t')", "another transaction has written",
+                    "not over the rows of an open transaction")
+            d.execute("COMMIT")
+            d.close()
+            c.execute("ALTER TABLE t RENAME TO r")
+            rows(c, "SELECT armdb_clear('r'), armdb_count('r')", [(1, 0)],
+                 "a renamed table is cleared")
+            c.close()
+            c = con(name)
+            rows(c, "SELECT count(*) FROM r", [(0,)], "and empty after reopening")
+            refused(c, "INSERT INTO r(r) VALUES('nonsense')", "known are: clear",
+                    "an unknown command")
+        c.close()
+
+
+def restore():
+    c = con("r.db")
+    c.execute("PRAGMA journal_mode=wal").fetchall()
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    c.execute("CREATE VIRTUAL TABLE other USING armdb(a PRIMARY KEY, b)")
+    fill(c, "t", 1000)
+    c.execute("SELECT armdb_backup('t', 'rb')")
+    c.execute("DELETE FROM t WHERE k > 10")
+    c.execute("UPDATE t SET v = 'changed'")
+    c.execute("BEGIN")
+    rows(c, "SELECT armdb_restore('t', 'rb')", [(1000,)], "restore tells the rows")
+    rows(c, "SELECT count(*), max(v) FROM t", [(1000, "v999")], "inside BEGIN")
+    c.execute("ROLLBACK")
+    rows(c, "SELECT count(*), max(v) FROM t", [(10, "changed")], "and rolled back")
+    d = con("r.db")
+    d.execute("SELECT count(*) FROM t").fetchall()
+    d.execute("BEGIN")
+    d.execute("SELECT * FROM t").fetchall()
+    c.execute("SELECT armdb_restore('t', 'rb')")
+    rows(c, "SELECT count(*), max(v), armdb_count('t') FROM t", [(1000, "v999", 1000)],
+         "restored")
+    rows(d, "SELECT count(*), max(v) FROM t", [(10, "changed")],
+         "who has read before goes on reading the old rows")
+    d.execute("COMMIT")
+    rows(d, "SELECT count(*) FROM t", [(1000,)], "and then the new ones")
+    d.close()
+    for sql, words in (("armdb_restore('t', 'nowhere')", "there is no folder"),
+                       ("armdb_restore('t', 'rb', 'nothing')", "no table nothing"),
+                       ("armdb_restore('other', 'rb', 't')", "other columns"),
+                       ("armdb_restore('t', 'rb', NULL)", "name of a table"),
+                       ("armdb_restore('t', ':memory:')", "on the disk")):
+        refused(c, "SELECT " + sql, words, sql)
+    refused(c, "INSERT INTO t(t) VALUES('restore')", "unknown command",
+            "restore is no command of its own")
+    rows(c, "SELECT count(*) FROM t", [(1000,)], "a refused restore changes nothing")
+    c.close()
+    c = con("r.db")
+    rows(c, "SELECT count(*), max(v) FROM t", [(1000, "v999")], "after reopening")
+    c.close()
+    m = con(":memory:")
+    m.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    fill(m, "t", 5)
+    rows(m, "SELECT armdb_restore('t', '%s')" % os.path.join(W, "rb"), [(1000,)],
+         "restore into a table in memory")
+    rows(m, "SELECT count(*), max(v) FROM t", [(1000, "v999")], "its rows")
+    m.close()
+
+
 one_moment()
+clear()
+restore()
 bad_arguments()
 memory()
 while_writing()
