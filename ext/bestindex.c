@@ -107,16 +107,18 @@ static bool has_glob(const struct plan_query *query)
 
 /* Whether glob() means what SQLite means by it. An application may have its own; a
  * statement is prepared again when that changes. */
-static bool glob_is_builtin(sqlite3 *db)
+static int glob_is_builtin(sqlite3 *db, bool *own)
 {
     static const char sql[] = "SELECT count(*) FROM pragma_function_list WHERE "
                               "name = 'glob' AND NOT builtin";
     sqlite3_stmt *stmt = NULL;
-    bool own = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) == SQLITE_OK &&
-               sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_int(stmt, 0) == 0;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
 
-    sqlite3_finalize(stmt);
-    return own;
+    *own = rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW &&
+           sqlite3_column_int(stmt, 0) == 0;
+    if (rc == SQLITE_OK)
+        rc = sqlite3_finalize(stmt);
+    return conn_is_fatal(rc) ? rc : SQLITE_OK;
 }
 
 /* ---- Rows between known bounds ---- */
@@ -262,7 +264,7 @@ int vtab_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
         .schema = vtab->schema, .terms = terms_here, .order = order_here};
     struct plan_order *order = order_here;
     void *memory = NULL;
-    int rc;
+    int rc = SQLITE_OK;
 
     vtab->conn->planned = vtab;
     if (info->nConstraint > TERMS_ON_STACK || info->nOrderBy > TERMS_ON_STACK) {
@@ -287,8 +289,10 @@ int vtab_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
     query.columns_used = info->colUsed;
     query.limit_is_reliable = sqlite3_libversion_number() >= VERSION_LIMIT_RIGHT;
     query.like_meets_blobs = !sqlite3_compileoption_used("LIKE_DOESNT_MATCH_BLOBS");
-    query.glob_is_builtin = has_glob(&query) && glob_is_builtin(vtab->conn->db);
-    rc = choose(vtab, info, &query);
+    if (has_glob(&query))
+        rc = glob_is_builtin(vtab->conn->db, &query.glob_is_builtin);
+    if (rc == SQLITE_OK)
+        rc = choose(vtab, info, &query);
     sqlite3_free(memory);
     return rc;
 }

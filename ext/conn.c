@@ -160,7 +160,9 @@ enum armdb_rc conn_store_open(struct conn *conn, const char *path, bool memory,
             return rc;
     }
     if (store == NULL) {
-        agreed.lock_wait_ms = conn_busy_timeout(conn);
+        rc = conn_busy_timeout(conn, &agreed.lock_wait_ms);
+        if (rc != ARMDB_OK)
+            return ADB_FAIL(rc, err, "out of memory");
         rc = open_store(conn, path, memory, &agreed, &store, err);
         if (rc != ARMDB_OK)
             return rc;
@@ -190,18 +192,26 @@ void conn_store_transaction_ended(struct conn_store *store)
 
 /* ---- Waiting ---- */
 
-uint32_t conn_busy_timeout(struct conn *conn)
+bool conn_is_fatal(int rc)
+{
+    return rc == SQLITE_NOMEM || rc == SQLITE_FULL || rc == SQLITE_INTERRUPT ||
+           (rc & 0xff) == SQLITE_IOERR;
+}
+
+enum armdb_rc conn_busy_timeout(struct conn *conn, uint32_t *ms)
 {
     sqlite3_stmt *stmt = NULL;
-    uint32_t ms = 0;
+    int rc;
 
     /* Not kept prepared: an open statement would make sqlite3_close() refuse. */
-    if (conn_prepare(conn->db, &stmt, "PRAGMA busy_timeout") != SQLITE_OK)
-        return 0;
-    if (sqlite3_step(stmt) == SQLITE_ROW && sqlite3_column_int(stmt, 0) > 0)
-        ms = (uint32_t)sqlite3_column_int(stmt, 0);
-    sqlite3_finalize(stmt);
-    return ms;
+    *ms = 0;
+    rc = conn_prepare(conn->db, &stmt, "PRAGMA busy_timeout");
+    if (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW &&
+        sqlite3_column_int(stmt, 0) > 0)
+        *ms = (uint32_t)sqlite3_column_int(stmt, 0);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_finalize(stmt);
+    return conn_is_fatal(rc) ? ARMDB_NOMEM : ARMDB_OK;
 }
 
 static uint64_t now_ms(void)
@@ -227,7 +237,8 @@ enum armdb_rc conn_wait(struct conn_store *store, uint64_t *deadline_ms)
     uint32_t left;
 
     if (*deadline_ms == 0) {
-        left = conn_busy_timeout(store->conn);
+        if (conn_busy_timeout(store->conn, &left) != ARMDB_OK)
+            return ARMDB_NOMEM;
         *deadline_ms = now + left + 1;
     } else {
         left = now < *deadline_ms ? (uint32_t)(*deadline_ms - now) : 0;

@@ -86,8 +86,12 @@ void conn_drop_free(struct drop *drop); /* one, not its list; NULL is allowed */
  * the engine's. */
 void conn_store_transaction_ended(struct conn_store *store);
 
-/* PRAGMA busy_timeout, read now: the milliseconds a writer waits. */
-uint32_t conn_busy_timeout(struct conn *conn);
+/* True for the errors of a statement inside another one after which SQLite has ended
+ * the transaction of both: whoever goes on would do the rest without one. */
+bool conn_is_fatal(int rc);
+
+/* PRAGMA busy_timeout, read now: the milliseconds a writer waits. ARMDB_NOMEM. */
+enum armdb_rc conn_busy_timeout(struct conn *conn, uint32_t *ms) ADB_MUST_CHECK;
 
 /* After ARMDB_BUSY: waits for the other transaction, but no longer than busy_timeout
  * counted from *deadline_ms, which the caller sets to 0 before its first try. OK: try

@@ -65,16 +65,19 @@ static int check_and_finish(const char *path, char **out, char **err)
 
     if (vfs == NULL)
         return SQLITE_ERROR;
-    folder = sqlite3_mprintf("%.*s.", cut, path);
+    /* Of the root itself the VFS makes no path. */
+    folder = sqlite3_mprintf("%.*s%s", cut, path, cut == 1 ? "" : ".");
     if (folder == NULL)
         return SQLITE_NOMEM;
-    folder_full = full_path(vfs, folder, &rc);
+    folder_full = cut == 1 ? sqlite3_mprintf("/") : full_path(vfs, folder, &rc);
+    if (folder_full == NULL && rc == SQLITE_OK)
+        rc = SQLITE_NOMEM;
     if (folder_full == NULL)
         goto out;
     whole = full_path(vfs, path, &rc);
     if (whole == NULL)
         goto out;
-    /* "/dir/." comes back as "/dir", "/." as "/". */
+    /* "/dir/." comes back as "/dir". */
     expected = sqlite3_mprintf("%s%s%s", folder_full,
                                strcmp(folder_full, "/") == 0 ? "" : "/", path + cut);
     if (expected == NULL) {

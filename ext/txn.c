@@ -390,19 +390,27 @@ void txn_make_helper(struct conn *conn)
     if (conn->helper_made || !sqlite3_get_autocommit(conn->db))
         return;
     conn->helper_made = true; /* tried: where TEMP cannot be written there is none */
-    (void)conn_run(conn->db, NULL,
-                   "CREATE VIRTUAL TABLE IF NOT EXISTS temp." HELPER " USING " HELPER);
+    if (conn_run(conn->db, NULL,
+                 "CREATE VIRTUAL TABLE IF NOT EXISTS temp." HELPER
+                 " USING " HELPER) == SQLITE_NOMEM)
+        conn->helper_made = false; /* that can be had later */
 }
 
-/* Makes the helper take part in the explicit transaction that is open. */
-static bool enlist_helper(struct conn *conn)
+/* Makes the helper take part in the explicit transaction that is open. After these
+ * errors of a statement inside another one SQLite may have ended the transaction: to go
+ * on would carry the rest of it out as if there had been none. */
+static int enlist_helper(struct conn *conn)
 {
+    int rc;
+
     if (conn->hold_enlisted || !conn->helper_made)
-        return conn->hold_enlisted;
-    if (conn_run(conn->db, NULL, "INSERT INTO temp." HELPER " SELECT NULL WHERE 0") !=
-        SQLITE_OK)
+        return SQLITE_OK;
+    rc = conn_run(conn->db, NULL, "INSERT INTO temp." HELPER " SELECT NULL WHERE 0");
+    if (conn_is_fatal(rc) || sqlite3_get_autocommit(conn->db))
+        return rc;
+    if (rc != SQLITE_OK)
         conn->helper_made = false; /* a ROLLBACK or PRAGMA temp_store took it away */
-    return conn->hold_enlisted;
+    return SQLITE_OK;
 }
 
 int vtab_hold_snapshot(struct vtab *vtab)
@@ -413,9 +421,14 @@ int vtab_hold_snapshot(struct vtab *vtab)
 
     if (store->held || store->memory)
         return SQLITE_OK;
-    if (store->enlisted == 0 &&
-        (sqlite3_get_autocommit(store->conn->db) || !enlist_helper(store->conn)))
-        return SQLITE_OK;
+    if (store->enlisted == 0) {
+        int sqlite_rc = SQLITE_OK;
+
+        if (!sqlite3_get_autocommit(store->conn->db))
+            sqlite_rc = enlist_helper(store->conn);
+        if (sqlite_rc != SQLITE_OK || !store->conn->hold_enlisted)
+            return sqlite_rc;
+    }
     rc = armdb_snapshot_acquire(store->session, &error);
     store->held = rc == ARMDB_OK;
     return errmap_vtab(&vtab->base, rc, &error);
