@@ -382,6 +382,29 @@ static enum armdb_rc sim_dir_unlink(struct adb_dir *dir, const char *name,
     return ARMDB_OK;
 }
 
+static enum armdb_rc sim_dir_link(struct adb_dir *from, struct adb_dir *to,
+                                  const char *name, bool *linked, struct armdb_error *err)
+{
+    struct sim_disk *disk = disk_of(from->io);
+    int error = enter_call(disk, false);
+    struct sim_name *entry = sim_names_find(&disk->names, dir_of(from), name);
+    uint32_t inode;
+
+    *linked = false;
+    if (error != 0)
+        return adb_fail_errno(error, ARMDB_IO, err, "cannot link %s", name);
+    if (entry == NULL)
+        return ADB_FAIL(ARMDB_NOT_FOUND, err, "cannot link %s: no such file", name);
+    if (sim_names_find(&disk->names, dir_of(to), name) != NULL)
+        return ADB_FAIL(ARMDB_EXISTS, err, "cannot link %s: the file exists", name);
+    inode = entry->inode;
+    disk->inodes[inode].links++;
+    sim_names_set(&disk->names, dir_of(to), name, inode);
+    event_names(new_event(disk, SIM_LINK, inode, dir_of(to), 0), name, "");
+    *linked = true;
+    return ARMDB_OK;
+}
+
 /* ---- Files ---- */
 
 static struct sim_file *new_handle(struct adb_io *io, uint32_t inode, bool writable)
@@ -796,6 +819,7 @@ static const struct adb_io_ops sim_ops = {
     .dir_sync = sim_dir_sync,
     .dir_rename = sim_dir_rename,
     .dir_unlink = sim_dir_unlink,
+    .dir_link = sim_dir_link,
     .lock_acquire = sim_lock_acquire,
     .lock_release = sim_lock_release,
     .forked_dir = sim_forked_dir,

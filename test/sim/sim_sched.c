@@ -365,6 +365,16 @@ void adb_mutex_lock(struct adb_mutex *mutex)
     take(mutex);
 }
 
+void adb_mutex_lock_next(struct adb_mutex *mutex)
+{
+    while (atomic_load_explicit(&mutex->owner, memory_order_relaxed) != NULL)
+        wait_now(WAIT_LOCK, mutex, 0);
+    if (running->ranks >> mutex->rank != 1)
+        sim_fail("one more lock of rank %d is taken while ranks %#x are held",
+                 (int)mutex->rank, running->ranks);
+    atomic_store_explicit(&mutex->owner, running, memory_order_relaxed);
+}
+
 bool adb_mutex_trylock(struct adb_mutex *mutex)
 {
     if (atomic_load_explicit(&mutex->owner, memory_order_relaxed) != NULL)
