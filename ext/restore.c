@@ -101,8 +101,11 @@ int restore_table(struct vtab *vtab, struct restore *restore)
     enum armdb_rc undone;
     enum armdb_rc rc;
     int sqlite_rc = SQLITE_OK;
+    uint32_t wait_ms;
 
-    rc = open_source(restore, conn_busy_timeout(vtab->conn), &source, &error);
+    rc = conn_busy_timeout(vtab->conn, &wait_ms);
+    if (rc == ARMDB_OK)
+        rc = open_source(restore, wait_ms, &source, &error);
     if (rc != ARMDB_OK)
         goto out;
     sqlite_rc = check_columns(vtab, restore, &source);
