@@ -10,9 +10,11 @@
 
 #include <string.h>
 
+#include "ext/drop.h"
 #include "ext/errmap.h"
 #include "ext/functions.h"
 #include "ext/path.h"
+#include "ext/shadow.h"
 
 SQLITE_EXTENSION_INIT3
 
@@ -53,6 +55,116 @@ static char *folder_argument(sqlite3_context *context, const struct vtab *vtab,
     return path;
 }
 
+/* ---- Before and after a backup ---- */
+
+/* Does something in the session for a table of the schema and its shadow row. */
+typedef enum armdb_rc for_table(const struct vtab *vtab, struct armdb_session *session,
+                                const char *name, const struct shadow *shadow,
+                                struct armdb_error *err);
+
+/* Gives the table of `name` that name in the copy, where it is found under its own. */
+static enum armdb_rc rename_one(const struct vtab *vtab, struct armdb_session *session,
+                                const char *name, const struct shadow *shadow,
+                                struct armdb_error *err)
+{
+    struct armdb_table *table = NULL;
+    char *memory_name;
+    enum armdb_rc rc;
+
+    (void)vtab;
+    if (shadow->label != NULL)
+        return ARMDB_OK;
+    memory_name = shadow_memory_name(shadow);
+    if (memory_name == NULL)
+        return ADB_FAIL(ARMDB_NOMEM, err, "out of memory");
+    rc = armdb_table_open(session, memory_name, NULL, &table, err);
+    if (rc == ARMDB_OK)
+        rc = armdb_table_rename(session, table, name, err);
+    armdb_table_close(table);
+    sqlite3_free(memory_name);
+    /* Not in this store, or the name is taken: it keeps the one it has. */
+    return rc == ARMDB_NOT_FOUND || rc == ARMDB_EXISTS ? ARMDB_OK : rc;
+}
+
+/* Its CREATE is committed: an attachment of it is no orphan, in the copy neither, when
+ * the table has been dropped here and is attached there. */
+static enum armdb_rc confirm_one(const struct vtab *vtab, struct armdb_session *session,
+                                 const char *name, const struct shadow *shadow,
+                                 struct armdb_error *err)
+{
+    struct conn_store here = *vtab->store; /* for its own session */
+    unsigned char uuid[SHADOW_ID_BYTES];
+
+    (void)name;
+    armdb_uuid(here.store, uuid);
+    if (memcmp(uuid, shadow->store, sizeof uuid) != 0)
+        return ARMDB_OK;
+    here.session = session;
+    return drop_confirm(&here, vtab->schema_name, shadow, err);
+}
+
+/* One transaction of a session of its own for all armdb tables of the schema. */
+static enum armdb_rc for_each_table(const struct vtab *vtab, struct armdb *store,
+                                    for_table *call, struct armdb_error *err)
+{
+    struct armdb_session *session = NULL;
+    sqlite3_stmt *stmt = NULL;
+    enum armdb_rc rc = armdb_session_open(store, &session, err);
+
+    if (rc == ARMDB_OK &&
+        conn_prepare(vtab->conn->db, &stmt,
+                     "SELECT name FROM \"%w\".sqlite_master WHERE type = 'table' AND "
+                     "rootpage = 0",
+                     vtab->schema_name) != SQLITE_OK)
+        rc = ADB_FAIL(ARMDB_INTERNAL, err, "the schema cannot be read");
+    while (rc == ARMDB_OK && sqlite3_step(stmt) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(stmt, 0);
+        struct shadow shadow;
+        char *unread = NULL;
+
+        shadow_init(&shadow);
+        if (shadow_read(vtab->conn->db, vtab->schema_name, name, &shadow, &unread) ==
+            SQLITE_OK)
+            rc = call(vtab, session, name, &shadow, err);
+        sqlite3_free(unread);
+        shadow_fini(&shadow);
+    }
+    sqlite3_finalize(stmt);
+    if (rc == ARMDB_OK)
+        rc = armdb_commit(session, err);
+    armdb_session_close(session);
+    return rc;
+}
+
+/* A store in memory knows its tables by the ids of their CREATE; in the copy they get
+ * the names that SQL knows, so that they can be attached and restored by them. */
+static enum armdb_rc name_tables(const struct vtab *vtab, const char *path,
+                                 struct armdb_error *err)
+{
+    struct armdb_options options;
+    struct armdb *store = NULL;
+    enum armdb_rc rc;
+
+    armdb_options_init(&options);
+    options.create = false;
+    rc = armdb_open(path, &options, &store, err);
+    if (rc == ARMDB_OK)
+        rc = for_each_table(vtab, store, rename_one, err);
+    armdb_close(store);
+    return rc;
+}
+
+/* Whether earlier CREATEs are committed can be told outside a transaction only. */
+static enum armdb_rc confirm_tables(const struct vtab *vtab, struct armdb_error *err)
+{
+    if (vtab->store->memory || vtab->temp || armdb_is_read_only(vtab->store->store) ||
+        !conn_is_settled(vtab->conn, 0) || armdb_in_transaction(vtab->store->session))
+        return ARMDB_OK;
+    return for_each_table(vtab, vtab->store->store, confirm_one, err);
+}
+
+/* ---- The functions ---- */
+
 /* armdb_backup(t, dir): what was done, as text. */
 static void backup_function(sqlite3_context *context, int argc, sqlite3_value **argv)
 {
@@ -70,7 +182,11 @@ static void backup_function(sqlite3_context *context, int argc, sqlite3_value **
     path = folder_argument(context, vtab, argv[1]);
     if (path == NULL)
         goto out;
-    rc = armdb_backup(vtab->store->store, path, &watch, &info, &error);
+    rc = confirm_tables(vtab, &error);
+    if (rc == ARMDB_OK)
+        rc = armdb_backup(vtab->store->store, path, &watch, &info, &error);
+    if (rc == ARMDB_OK && vtab->store->memory)
+        rc = name_tables(vtab, path, &error);
     if (rc != ARMDB_OK) {
         errmap_result(context, rc, &error);
     } else {

@@ -97,6 +97,32 @@ def one_moment():
     c.close()
 
 
+def put_back():
+    """A table whose rows all came with its CREATE is dropped and taken back from the copy."""
+    c = con("p.db")
+    c.execute("BEGIN")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    fill(c, "t", 10)
+    c.execute("COMMIT")
+    c.execute("SELECT armdb_backup('t', 'pb')")
+    c.execute("DROP TABLE t")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(path='pb')")
+    rows(c, "SELECT count(*) FROM t", [(10,)], "a dropped table attaches to its copy")
+    c.close()
+    # The whole folder put in the original's place.
+    c = con("q.db")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    fill(c, "t", 10)
+    c.execute("SELECT armdb_backup('t', 'qb')")
+    c.execute("DELETE FROM t")
+    c.close()
+    shutil.rmtree(os.path.join(W, "q.db-armdb"))
+    os.rename(os.path.join(W, "qb"), os.path.join(W, "q.db-armdb"))
+    c = con("q.db")
+    rows(c, "SELECT count(*) FROM t", [(10,)], "a copy in the original's place")
+    c.close()
+
+
 def bad_arguments():
     c = con()
     os.mkdir(os.path.join(W, "full"))
@@ -134,10 +160,22 @@ def bad_arguments():
 def memory():
     c = con(":memory:")
     c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    c.execute("CREATE VIRTUAL TABLE second USING armdb(a PRIMARY KEY, b)")
+    c.execute("INSERT INTO second VALUES(1, 2)")
     fill(c, "t", 100)
     c.execute("SELECT armdb_backup('t', ?)", (os.path.join(W, "mem"),))
-    label = [f for f in os.listdir(os.path.join(W, "mem")) if f.endswith(".seg")]
-    verdict(len(label) > 0, "a store in memory is written to the disk")
+    c.close()
+    c = con("m.db")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(path='mem')")
+    c.execute("CREATE VIRTUAL TABLE second USING armdb(path='mem')")
+    rows(c, "SELECT count(*), max(k), (SELECT b FROM second) FROM t", [(100, 100, 2)],
+         "a store in memory is written to the disk, its tables under their names")
+    c.close()
+    c = con(":memory:")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v)")
+    rows(c, "SELECT armdb_restore('t', '%s')" % os.path.join(W, "mem"), [(100,)],
+         "and back into memory")
+    rows(c, "SELECT count(*), max(k) FROM t", [(100, 100)], "its rows")
     c.close()
 
 
@@ -181,6 +219,50 @@ def while_writing():
     thread.join()
     verdict(good, "12 copies beside a writer: each of one moment, each newer")
     c.close()
+
+
+RESTORER = """
+import sqlite3, sys
+c = sqlite3.connect(sys.argv[2], isolation_level=None)
+c.enable_load_extension(True)
+c.load_extension(sys.argv[1])
+print("go", flush=True)
+for i in range(1000):
+    c.execute("SELECT armdb_restore('t', ?)", ("kr%d" % (i % 2),))
+    c.execute("SELECT armdb_clear('t')")
+"""
+
+
+def killed_while_restoring():
+    """kill -9 beside a loop of restores and clears: one of the two copies, whole, or no
+    row at all."""
+    c = con("x.db")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v, "
+              "segment_size='4M', cache_size='2M')")
+    for i in range(2):
+        c.execute("DELETE FROM t")
+        c.execute("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM s WHERE "
+                  "i<4000) INSERT INTO t SELECT i, hex(zeroblob(400)) || %d FROM s" % i)
+        c.execute("SELECT armdb_backup('t', 'kr%d')" % i)
+    c.close()
+    found = set()
+    for i in range(10):
+        p = subprocess.Popen([sys.executable, "-c", RESTORER, SO,
+                              os.path.join(W, "x.db")], stdout=subprocess.PIPE)
+        p.stdout.readline()
+        time.sleep(0.03 + i * 0.017)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        p.stdout.close()
+        c = con("x.db")
+        found.add(c.execute("SELECT count(*), armdb_count('t'), min(substr(v, -1)), "
+                            "max(substr(v, -1)) FROM t").fetchone())
+        c.close()
+    verdict(found <= {(4000, 4000, "0", "0"), (4000, 4000, "1", "1"),
+                      (0, 0, None, None)} and len(found) > 1,
+            "killed 10 times while restoring and clearing: all of one state")
+    if len(found) < 2 or len(found) > 3:
+        print("  got: %s" % found)
 
 
 CHILD = """
@@ -341,9 +423,11 @@ def restore():
 one_moment()
 clear()
 restore()
+put_back()
 bad_arguments()
 memory()
 while_writing()
 killed()
+killed_while_restoring()
 shutil.rmtree(W)
 sys.exit(1 if fails else 0)
