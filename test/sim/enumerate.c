@@ -39,6 +39,7 @@ static const struct sim_plan plans[] = {
     {"normal", SIM_ODD_ENDS | SIM_ROTATE | SIM_FLUSH, 2, 3, 7, ARMDB_SYNC_NORMAL},
     {"off", SIM_ODD_ENDS | SIM_CHUNKS | SIM_FLUSH, 2, 3, 7, ARMDB_SYNC_OFF},
     {"mixed", SIM_ODD_ENDS | SIM_ROTATE | SIM_CHUNKS | SIM_DDL | SIM_FLUSH, 3, 4, 5, -1},
+    {"backup", SIM_ODD_ENDS | SIM_ROTATE | SIM_DDL | SIM_BACKUP, 2, 3, 5, -1},
     {"direct", SIM_ODD_ENDS | SIM_ROTATE | SIM_DIRECT, 2, 2, 6, ARMDB_SYNC_FULL},
 };
 enum { PLANS = sizeof plans / sizeof plans[0], HASHES_MAX = 16, JOBS_MAX = 64 };
@@ -71,6 +72,7 @@ static const struct sim_plan *go_on_plan(const struct sim_plan *plan)
     shorter = *plan;
     shorter.sessions = plan->sessions > 2 ? 2 : plan->sessions;
     shorter.transactions = 2;
+    shorter.what &= ~(uint32_t)SIM_BACKUP;
     return &shorter;
 }
 
@@ -214,6 +216,24 @@ static void close_and_reopen(struct job *job, const struct sim_plan *plan,
     job->counts->reopens++;
 }
 
+/* A backup that was acknowledged is a store of its own. */
+static void check_backup(const struct recorded *run, struct sim_disk *image, size_t at)
+{
+    struct armdb_error err = {0};
+    struct armdb *store = NULL;
+    struct sim_state found;
+    enum armdb_rc rc;
+
+    if (run->history->backup_done > at)
+        return;
+    rc = sim_backup_open(run->plan, &store, &err);
+    if (rc != ARMDB_OK)
+        sim_fail("the backup does not open: %s (%s)", adb_rc_name(rc), err.text);
+    sim_state_read(store, &found);
+    sim_history_check_backup(run->history, &found);
+    abandon(image, store);
+}
+
 /* ---- One crash ---- */
 
 static void check_image(struct job *job, const struct recorded *run,
@@ -236,6 +256,7 @@ static void check_image(struct job *job, const struct recorded *run,
         close_and_reopen(job, run->plan, image, store, &found);
     else
         abandon(image, store);
+    check_backup(run, image, at);
 }
 
 /* The images of one moment. Those seen since the last acknowledgement are left out. */
@@ -403,7 +424,7 @@ static bool run_all(const struct job *job, struct counts *shared)
 
 int main(int argc, char **argv)
 {
-    struct job job = {.rounds = 42, .cuts = 5};
+    struct job job = {.rounds = 39, .cuts = 5};
     struct counts sum = {0};
     struct counts *shared;
     time_t began = time(NULL);

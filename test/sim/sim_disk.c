@@ -38,6 +38,7 @@ struct sim_file {
 /* A write that has begun and not ended. */
 struct flight {
     const struct sim_disk *disk; /* NULL = free */
+    const struct adb_file *file;
     uint32_t inode;
     uint64_t from;
     uint64_t to;
@@ -467,7 +468,7 @@ static void sim_file_close(struct adb_file *base)
         return;
     disk = disk_of(base->io);
     for (int i = 0; i < FLIGHTS_MAX; i++)
-        if (flights[i].disk == disk && flights[i].inode == file->inode)
+        if (flights[i].disk == disk && flights[i].file == base)
             sim_fail("a file is closed while a write to it is in flight");
     disk->inodes[file->inode].handles--;
     release_inode(disk, file->inode);
@@ -623,6 +624,7 @@ static struct flight *begin_flight(const struct sim_disk *disk,
     if (free_one == NULL)
         sim_fail("more than %d writes are in flight", FLIGHTS_MAX);
     free_one->disk = disk;
+    free_one->file = op->file;
     free_one->inode = file_of(op->file)->inode;
     free_one->from = from;
     free_one->to = to;

@@ -195,7 +195,8 @@ static bool is_there(const struct sim_attempt *attempt, const struct sim_state *
 static void print_history(const struct sim_history *history,
                           const struct sim_state *found, size_t at)
 {
-    static const char *const kinds[] = {"put", "delete", "create", "drop", "rename"};
+    static const char *const kinds[] = {"put",  "delete", "create",
+                                        "drop", "rename", "clear"};
 
     printf("# crash before event %zu; an attempt: times, operations\n", at);
     for (size_t i = 0; i < history->count; i++) {
@@ -257,6 +258,10 @@ static void apply_attempt(struct sim_state *state, const struct sim_attempt *att
         case SIM_DROP:
             memset(&state->tables[op->table], 0, sizeof state->tables[op->table]);
             break;
+        case SIM_CLEAR:
+            memset(state->tables[op->table].rows, 0,
+                   sizeof state->tables[op->table].rows);
+            break;
         case SIM_RENAME_TABLE:
             state->tables[op->table].renamed = !state->tables[op->table].renamed;
             break;
@@ -264,22 +269,30 @@ static void apply_attempt(struct sim_state *state, const struct sim_attempt *att
     }
 }
 
-static void check_alone(const struct sim_attempt *a, bool there, size_t at, bool killed)
-{
-    bool safe = a->full || killed || a->durable <= at;
+/* A time that counts: `from` for what must have been done, `to` for what may have been.
+ * After a crash both are the same. */
+struct span {
+    size_t from;
+    size_t to;
+    bool killed; /* all that the kernel had is there */
+};
 
-    if (!there && a->committed <= at && safe)
+static void check_alone(const struct sim_attempt *a, bool there, const struct span *at)
+{
+    bool safe = a->full || at->killed || a->durable <= at->from;
+
+    if (!there && a->committed <= at->from && safe)
         sim_fail("M1: transaction %u, attempt %u (GSN %llu) was acknowledged and is lost",
                  a->tx, a->number, (unsigned long long)a->gsn);
     if (!there)
         return;
-    if (a->gsn == 0 || a->begun > at)
+    if (a->gsn == 0 || a->begun > at->to)
         sim_fail("M2: transaction %u, attempt %u is there and was not prepared", a->tx,
                  a->number);
-    if (a->undone <= at)
+    if (a->undone <= at->from)
         sim_fail("M2: transaction %u, attempt %u (GSN %llu) was rolled back and is there",
                  a->tx, a->number, (unsigned long long)a->gsn);
-    if (a->rule_abort && a->commit_begun > at)
+    if (a->rule_abort && a->commit_begun > at->to)
         sim_fail("M2: transaction %u, attempt %u has rule abort, no verdict, and is "
                  "there",
                  a->tx, a->number);
@@ -287,11 +300,11 @@ static void check_alone(const struct sim_attempt *a, bool there, size_t at, bool
 
 /* `low` is missing, `high` is there. */
 static void check_pair(const struct sim_attempt *low, const struct sim_attempt *high,
-                       size_t at)
+                       const struct span *at)
 {
-    bool was_undone = low->undo_begun <= at || low->undone <= at;
+    bool was_undone = low->undo_begun <= at->to || low->undone <= at->to;
 
-    if (low->committed <= high->begun && low->committed <= at)
+    if (low->committed <= high->begun && low->committed <= at->to)
         sim_fail("M3: transaction %u is there, %u that was committed before it began is "
                  "not",
                  high->tx, low->tx);
@@ -325,22 +338,37 @@ static void check_rows(const struct sim_history *history, const struct sim_state
     sim_state_same(found, &wanted, "M4");
 }
 
-void sim_history_check(const struct sim_history *history, const struct sim_state *found,
-                       size_t at, bool killed)
+static void check_span(const struct sim_history *history, const struct sim_state *found,
+                       const struct span *at)
 {
     if (getenv("SIM_VERBOSE") != NULL)
-        print_history(history, found, at);
-
+        print_history(history, found, at->from);
     for (size_t i = 0; i < history->count; i++) {
         const struct sim_attempt *a = &history->attempts[i];
         bool there = is_there(a, found);
 
-        check_alone(a, there, at, killed);
+        check_alone(a, there, at);
         for (size_t j = 0; !there && a->gsn != 0 && j < history->count; j++)
             if (is_there(&history->attempts[j], found))
                 check_pair(a, &history->attempts[j], at);
     }
     check_rows(history, found);
+}
+
+void sim_history_check(const struct sim_history *history, const struct sim_state *found,
+                       size_t at, bool killed)
+{
+    struct span span = {at, at, killed};
+
+    check_span(history, found, &span);
+}
+
+void sim_history_check_backup(const struct sim_history *history,
+                              const struct sim_state *found)
+{
+    struct span span = {history->backup_begun, history->backup_done, true};
+
+    check_span(history, found, &span);
 }
 
 void sim_history_check_now(const struct sim_history *history,

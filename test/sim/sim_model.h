@@ -19,7 +19,14 @@ enum {
     SIM_TX_MAX = 400
 };
 
-enum sim_op_kind { SIM_PUT, SIM_DELETE, SIM_CREATE_TABLE, SIM_DROP, SIM_RENAME_TABLE };
+enum sim_op_kind {
+    SIM_PUT,
+    SIM_DELETE,
+    SIM_CREATE_TABLE,
+    SIM_DROP,
+    SIM_RENAME_TABLE,
+    SIM_CLEAR
+};
 
 struct sim_op {
     enum sim_op_kind kind;
@@ -63,6 +70,8 @@ struct sim_history {
     struct sim_attempt *attempts; /* owned */
     size_t count;
     size_t capacity;
+    size_t backup_begun; /* sim_never: none was made */
+    size_t backup_done;
     uint32_t errors; /* bit -rc: this error was met (SIM_FAULTS) */
 };
 
@@ -84,6 +93,10 @@ void sim_state_read(struct armdb *store, struct sim_state *state);
  * process died, the kernel did not. Ends the test when not. */
 void sim_history_check(const struct sim_history *history, const struct sim_state *found,
                        size_t at, bool killed);
+/* Is `found` what the backup of this run must hold: what was committed when it began,
+ * nothing that began after its end? */
+void sim_history_check_backup(const struct sim_history *history,
+                              const struct sim_state *found);
 /* While the store is open: exactly what was committed is there. */
 void sim_history_check_now(const struct sim_history *history,
                            const struct sim_state *found);

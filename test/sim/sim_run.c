@@ -77,8 +77,10 @@ static void must(struct worker *w, enum armdb_rc rc, const char *what)
     w->world->history->errors |= UINT32_C(1) << -rc;
 }
 
-enum armdb_rc sim_store_open(const struct sim_plan *plan, struct armdb **out,
-                             struct armdb_error *err)
+#define BACKUP_PATH "/backup"
+
+static enum armdb_rc open_at(const char *path, const struct sim_plan *plan,
+                             struct armdb **out, struct armdb_error *err)
 {
     struct armdb_options options;
     enum armdb_rc rc;
@@ -89,7 +91,7 @@ enum armdb_rc sim_store_open(const struct sim_plan *plan, struct armdb **out,
     options.segment_size = 1 << 20;
     options.io_engine = ARMDB_IO_PLAIN;
     options.io_direct = (plan->what & SIM_DIRECT) != 0;
-    rc = armdb_open("/sim", &options, out, err);
+    rc = armdb_open(path, &options, out, err);
     if (rc != ARMDB_OK)
         return rc;
     if ((plan->what & SIM_ROTATE) != 0)
@@ -97,6 +99,18 @@ enum armdb_rc sim_store_open(const struct sim_plan *plan, struct armdb **out,
     if ((plan->what & SIM_CHUNKS) != 0)
         (*out)->options.cache_size = 16 << 10; /* a share is a quarter of it */
     return ARMDB_OK;
+}
+
+enum armdb_rc sim_store_open(const struct sim_plan *plan, struct armdb **out,
+                             struct armdb_error *err)
+{
+    return open_at("/sim", plan, out, err);
+}
+
+enum armdb_rc sim_backup_open(const struct sim_plan *plan, struct armdb **out,
+                              struct armdb_error *err)
+{
+    return open_at(BACKUP_PATH, plan, out, err);
 }
 
 /* ---- Operations of a transaction ---- */
@@ -218,6 +232,11 @@ static enum armdb_rc change_table(struct worker *w)
         if (rc == ARMDB_OK)
             note(w, SIM_CREATE_TABLE, t, 0, 0);
         w->renamed[t] = false;
+    } else if (sim_below(&w->random, 3) == 0) {
+        rc = armdb_table_clear(w->session, w->tables[t], &w->err);
+        must(w, rc, "clear table");
+        if (rc == ARMDB_OK)
+            note(w, SIM_CLEAR, t, 0, 0);
     } else if (sim_below(&w->random, 2) == 0) {
         rc = armdb_table_drop(w->session, w->tables[t], &w->err);
         must(w, rc, "drop table");
@@ -522,6 +541,20 @@ static void flush(struct worker *w)
         note_durable(w->world->history, begun);
 }
 
+static void back_up(struct worker *w)
+{
+    struct sim_history *history = w->world->history;
+    struct armdb_backup_info info;
+    size_t begun = now();
+    enum armdb_rc rc = armdb_backup(w->world->store, BACKUP_PATH, NULL, &info, &w->err);
+
+    must(w, rc, "backup");
+    if (rc != ARMDB_OK)
+        return;
+    history->backup_begun = begun;
+    history->backup_done = now();
+}
+
 static void work(void *arg)
 {
     struct worker *w = arg;
@@ -531,6 +564,8 @@ static void work(void *arg)
         return;
     for (uint32_t i = 0; i < w->world->plan->transactions; i++) {
         run_transaction(w);
+        if ((w->world->plan->what & SIM_BACKUP) != 0 && w->index == 0 && i == 2)
+            back_up(w);
         if ((w->world->plan->what & SIM_FLUSH) != 0 && sim_below(&w->random, 4) == 0)
             flush(w);
     }
@@ -556,6 +591,7 @@ void sim_run(struct armdb *store, const struct sim_plan *plan, uint64_t seed, bo
     struct adb_thread threads[SESSIONS_MAX];
 
     memset(workers, 0, sizeof workers);
+    history->backup_done = sim_never;
     disk_of_run = sim_disk_mounted();
     for (uint32_t i = 0; i < plan->sessions; i++) {
         workers[i].world = &world;

@@ -13,6 +13,7 @@ enum {
     SIM_ROTATE = 1 << 4,   /* segments are small */
     SIM_FLUSH = 1 << 5,    /* flushes in between */
     SIM_DIRECT = 1 << 6,   /* io=direct */
+    SIM_BACKUP = 1 << 8,   /* a backup while sessions write */
     SIM_FAULTS = 1 << 7    /* calls may fail: the transaction is rolled back */
 };
 
@@ -25,9 +26,11 @@ struct sim_plan {
     int sync;              /* enum armdb_sync; -1 = drawn for each transaction */
 };
 
-/* Opens the store of the simulations on the mounted disk. */
+/* Opens the store of the simulations, or its backup, on the mounted disk. */
 enum armdb_rc sim_store_open(const struct sim_plan *plan, struct armdb **out,
                              struct armdb_error *err);
+enum armdb_rc sim_backup_open(const struct sim_plan *plan, struct armdb **out,
+                              struct armdb_error *err);
 
 /* Runs the plan on an open store: `history` has its base set, the rest is filled in.
  * Every call must succeed, unless SIM_FAULTS. Closes the store when `close`. */

@@ -483,28 +483,33 @@ static bool may_start(void)
     return true;
 }
 
+static void prepare_context(struct coroutine *c)
+{
+    (void)getcontext(&c->context);
+    c->context.uc_stack.ss_sp = c->stack;
+    c->context.uc_stack.ss_size = STACK_BYTES;
+    c->context.uc_link = NULL;
+    makecontext(&c->context, enter_coroutine, 0);
+}
+
 enum armdb_rc adb_thread_start(struct adb_thread *thread, void (*run)(void *), void *arg)
 {
-    int i = 1;
+    struct coroutine *c = &all[1];
 
     thread->running = false;
-    while (i < COROUTINES_MAX && all[i].used)
-        i++;
-    if (!may_start() || i == COROUTINES_MAX || !prepare_stack(&all[i]))
+    while (c < &all[COROUTINES_MAX] && c->used)
+        c++;
+    if (!may_start() || c == &all[COROUTINES_MAX] || !prepare_stack(c))
         return ARMDB_NOMEM;
-    (void)getcontext(&all[i].context);
-    all[i].context.uc_stack.ss_sp = all[i].stack;
-    all[i].context.uc_stack.ss_size = STACK_BYTES;
-    all[i].context.uc_link = NULL;
-    makecontext(&all[i].context, enter_coroutine, 0);
-    all[i].run = run;
-    all[i].arg = arg;
-    all[i].ranks = 0;
-    all[i].state = READY;
-    all[i].used = true;
+    prepare_context(c);
+    c->run = run;
+    c->arg = arg;
+    c->ranks = 0;
+    c->state = READY;
+    c->used = true;
     alive++;
     /* pthread_t is a number wide enough for a slot. */
-    thread->t = (pthread_t)i;
+    thread->t = (pthread_t)(c - all);
     thread->running = true;
     return ARMDB_OK;
 }
