@@ -224,7 +224,7 @@ static void check_backup(const struct recorded *run, struct sim_disk *image, siz
     struct sim_state found;
     enum armdb_rc rc;
 
-    if (run->history->backup_done > at)
+    if (run->history->backup_done == 0 || run->history->backup_done > at)
         return;
     rc = sim_backup_open(run->plan, &store, &err);
     if (rc != ARMDB_OK)

@@ -37,6 +37,7 @@ static const struct sim_plan plans[] = {
     {"chunks", SIM_CHUNKS | SIM_ROTATE | SIM_ODD_ENDS | SIM_FAULTS, 1, 1, 5,
      ARMDB_SYNC_FULL},
     {"group", SIM_ROTATE | SIM_ODD_ENDS | SIM_FAULTS | SIM_FLUSH, 2, 3, 3, -1},
+    {"backup", SIM_BACKUP | SIM_ROTATE | SIM_FAULTS, 2, 1, 4, ARMDB_SYNC_FULL},
     {"large", SIM_LARGE | SIM_FAULTS, 2, 1, 5, ARMDB_SYNC_NORMAL},
 };
 enum { PLANS = sizeof plans / sizeof plans[0], JOBS_MAX = 64 };
@@ -174,10 +175,26 @@ static void use_on(struct trial *t, struct armdb *store)
         sim_fail("lack of memory wounded the store (%s)", store->log.wound_error.text);
     if (!wounded)
         more.what &= ~(uint32_t)SIM_FAULTS;
-    more.transactions = 2;
+    more.transactions = 3;
     sim_run(store, &more, t->seed + 1, false, &t->history);
     sim_state_read(store, &found);
     sim_history_check_now(&t->history, &found);
+}
+
+/* A backup, perhaps made by another try into the same folder after one that failed. */
+static void open_backup(struct trial *t)
+{
+    struct armdb *store = NULL;
+    struct armdb_error err = {0};
+    struct sim_state found;
+
+    if (t->history.backup_done == 0)
+        return;
+    if (sim_backup_open(t->plan, &store, &err) != ARMDB_OK)
+        sim_fail("the backup does not open: %s", err.text);
+    sim_state_read(store, &found);
+    sim_history_check_backup(&t->history, &found);
+    armdb_close(store);
 }
 
 static void run(struct trial *t)
@@ -205,6 +222,7 @@ static void run(struct trial *t)
     check_errors(t, t->history.errors);
     use_on(t, store);
     armdb_close(store);
+    open_backup(t);
     check_nothing_left("after the run");
 }
 
@@ -317,12 +335,14 @@ static struct sim_disk *used_disk(const struct sim_plan *plan, uint64_t seed,
     struct sim_history history = {0};
     struct armdb_error err = {0};
     struct armdb *store = NULL;
+    struct sim_plan before = *plan;
 
+    before.what &= ~(uint32_t)SIM_BACKUP;
     sim_sched_seed(seed, 0);
     sim_disk_mount(disk);
     if (sim_store_open(plan, &store, &err) != ARMDB_OK)
         sim_fail("the store does not open: %s", err.text);
-    sim_run(store, plan, seed, false, &history);
+    sim_run(store, &before, seed, false, &history);
     sim_state_read(store, state);
     disk->dead = true;
     armdb_close(store);

@@ -70,8 +70,8 @@ struct sim_history {
     struct sim_attempt *attempts; /* owned */
     size_t count;
     size_t capacity;
-    size_t backup_begun; /* sim_never: none was made */
-    size_t backup_done;
+    size_t backup_begun;
+    size_t backup_done; /* 0: none was made */
     uint32_t errors; /* bit -rc: this error was met (SIM_FAULTS) */
 };
 

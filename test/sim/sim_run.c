@@ -546,8 +546,11 @@ static void back_up(struct worker *w)
     struct sim_history *history = w->world->history;
     struct armdb_backup_info info;
     size_t begun = now();
-    enum armdb_rc rc = armdb_backup(w->world->store, BACKUP_PATH, NULL, &info, &w->err);
+    enum armdb_rc rc;
 
+    if (history->backup_done != 0)
+        return; /* made by an earlier run */
+    rc = armdb_backup(w->world->store, BACKUP_PATH, NULL, &info, &w->err);
     must(w, rc, "backup");
     if (rc != ARMDB_OK)
         return;
@@ -591,7 +594,6 @@ void sim_run(struct armdb *store, const struct sim_plan *plan, uint64_t seed, bo
     struct adb_thread threads[SESSIONS_MAX];
 
     memset(workers, 0, sizeof workers);
-    history->backup_done = sim_never;
     disk_of_run = sim_disk_mounted();
     for (uint32_t i = 0; i < plan->sessions; i++) {
         workers[i].world = &world;
