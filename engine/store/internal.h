@@ -157,6 +157,7 @@ struct armdb_session {
     bool txn_snapshot;         /* the transaction counts in snapshot_refs */
     /* The transaction that the last ARMDB_BUSY was about. */
     uint64_t busy_txn;
+    bool busy_any;       /* or, when that one has ended, about any other */
     struct tab *orphans; /* rows of ids that came to nothing; a cursor may be on them */
 
     /* Guarded by the store's txn lock. */

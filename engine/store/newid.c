@@ -24,9 +24,12 @@
  * store's list of tables, their bytes are counted as dead, and their index is freed once
  * the last handle has moved on: by the keeper, off everybody's way. */
 #include <string.h>
+#include <time.h>
 
 #include "engine/base/mem.h"
 #include "engine/store/table.h"
+
+enum { AWAIT_ROUNDS = 100 }; /* of 200 us, for open writers to end */
 
 /* ---- What the catalogue says ---- */
 
@@ -209,6 +212,7 @@ enum armdb_rc tab_join(struct armdb_session *session, struct tab *tab)
     if (replacer == TAB_REPLACED)
         return ARMDB_BUSY_SNAPSHOT;
     session->busy_txn = replacer;
+    session->busy_any = false;
     return ARMDB_BUSY;
 }
 
@@ -217,6 +221,21 @@ static bool has_joined(const struct txn *txn, const struct tab *tab)
     for (size_t i = 0; i < txn->tab_count; i++)
         if (txn->tabs[i].tab == tab)
             return true;
+    return false;
+}
+
+/* With the claim made no new writer gets in: a short wait lets those go that are about
+ * to commit, so that a stream of them cannot keep a replacement off for ever. */
+static bool await_writers(const struct tab *tab, uint32_t own)
+{
+    struct timespec pause = {0, 200000};
+
+    for (int i = 0; i < AWAIT_ROUNDS; i++) {
+        /* One total order with tab_join(): see the essay. */
+        if (atomic_load_explicit(&tab->writers, memory_order_seq_cst) <= own)
+            return true;
+        (void)nanosleep(&pause, NULL);
+    }
     return false;
 }
 
@@ -234,10 +253,12 @@ static enum armdb_rc claim(struct armdb_session *session, struct tab *tab)
         if (replacer == TAB_REPLACED)
             return ARMDB_BUSY_SNAPSHOT;
         session->busy_txn = replacer;
+        session->busy_any = false;
         return ARMDB_BUSY;
     }
-    if (atomic_load_explicit(&tab->writers, memory_order_seq_cst) > own) {
+    if (!await_writers(tab, own)) {
         session->busy_txn = atomic_load_explicit(&tab->last_writer, memory_order_relaxed);
+        session->busy_any = true; /* that one may have ended, and another not */
         atomic_store_explicit(&tab->replacer, 0, memory_order_seq_cst);
         return ARMDB_BUSY;
     }

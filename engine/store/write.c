@@ -105,6 +105,7 @@ static enum armdb_rc check_top(struct armdb_session *session, const struct tab *
         }
         if (stamp == 0) {
             session->busy_txn = write->txn->id;
+            session->busy_any = false;
             return ARMDB_BUSY;
         }
         if (stamp > session_snapshot(session)) {

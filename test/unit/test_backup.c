@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #include "engine/armdb.h"
-#include "engine/base/mem.h"
+#include "engine/log/moment.h"
 #include "engine/store/backup.h"
 #include "engine/store/internal.h"
 #include "fault_io.h"
@@ -326,6 +326,33 @@ static void a_store_without_rows_can_be_copied(void **state)
     armdb_close(store);
 }
 
+static bool ask_for_names(void *arg)
+{
+    struct armdb *store = arg;
+
+    adb_mutex_lock(&store->log.manifest_lock);
+    if (!log_has_moment(&store->log))
+        store = NULL;
+    adb_mutex_unlock(&((struct armdb *)arg)->log.manifest_lock);
+    return store == NULL; /* the backup is interrupted, and the test fails */
+}
+
+static void files_keep_their_names_while_a_backup_runs(void **state)
+{
+    struct armdb_backup_info info;
+    struct fixture f;
+    struct armdb_watch watch = {ask_for_names, NULL};
+
+    (void)state;
+    open_fixture(&f, below("store"));
+    watch.arg = f.store;
+    fill(&f, ROWS, 'k');
+    assert_true(ask_for_names(f.store)); /* none runs: they may go */
+    OK(armdb_backup(f.store, below("copy"), &watch, &info, &err));
+    assert_true(ask_for_names(f.store));
+    close_fixture(&f);
+}
+
 /* ---- Who may have the folder ---- */
 
 static void expect_refusal(struct fixture *f, const char *path, const char *words)
@@ -532,6 +559,7 @@ int main(void)
         TEST(an_open_transaction_that_streams_chunks_is_not_in_it),
         TEST(a_store_in_memory_is_written_to_the_disk),
         TEST(a_store_without_rows_can_be_copied),
+        TEST(files_keep_their_names_while_a_backup_runs),
         TEST(a_folder_that_is_not_empty_is_refused_and_left_alone),
         TEST(an_interrupted_backup_leaves_an_empty_folder),
         TEST(a_failing_call_leaves_no_half_store_where_files_are_linked),

@@ -23,9 +23,9 @@ enum {
     ACCOUNTS = 64,
     WRITERS = 4,
     COPIERS = 2,
-    COPIES = 8,
+    COPIES = 6,
     START = 1000,
-    PADDING = 2000
+    PADDING = 250
 };
 
 struct bank {
@@ -135,7 +135,7 @@ static void move_money(void *arg)
         armdb_table_set_sync(table, worker->sync);
     while (!atomic_load(&bank->stop) && !atomic_load(&bank->wrong)) {
         enum armdb_doubt doubt = count % 3 == 0 ? ARMDB_DOUBT_ABORT : ARMDB_DOUBT_COMMIT;
-        struct timespec pause = {0, 300000}; /* no compaction: the store only grows */
+        struct timespec pause = {0, 1000000}; /* no compaction: the store only grows */
         enum armdb_rc rc;
 
         (void)nanosleep(&pause, NULL);

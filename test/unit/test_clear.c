@@ -335,6 +335,37 @@ static void clear_and_other_writers_do_not_pass_each_other(void **state)
     armdb_close(store);
 }
 
+/* The last to come as a writer has gone, an earlier one has not: that one is waited for,
+ * for as long as was asked, rather than tried for again and again. */
+static void clear_waits_for_whoever_writes(void **state)
+{
+    struct armdb *store;
+    struct user u;
+    struct user open;
+    struct user gone;
+    uint64_t began;
+
+    (void)state;
+    open_store(&store, ":memory:");
+    open_user(&u, store);
+    open_user(&open, store);
+    open_user(&gone, store);
+    OK(put(&open, 1, 'a'));
+    fill(&gone, 2, 3, 'a');
+    assert_int_equal(clear(&u), ARMDB_BUSY);
+    began = adb_mono_ns();
+    assert_int_equal(armdb_wait(u.session, 60), ARMDB_BUSY);
+    assert_true(adb_mono_ns() - began >= UINT64_C(50000000));
+    OK(armdb_rollback(u.session, &err));
+    OK(armdb_commit(open.session, &err));
+    OK(clear(&u));
+    OK(armdb_commit(u.session, &err));
+    close_user(&gone);
+    close_user(&open);
+    close_user(&u);
+    armdb_close(store);
+}
+
 static void a_table_renamed_by_another_is_found_and_cleared(void **state)
 {
     struct armdb *store;
@@ -548,6 +579,7 @@ int main(void)
         TEST(a_rollback_to_a_savepoint_brings_the_rows_back),
         TEST(an_older_snapshot_reads_the_old_rows),
         TEST(clear_and_other_writers_do_not_pass_each_other),
+        TEST(clear_waits_for_whoever_writes),
         TEST(a_table_renamed_by_another_is_found_and_cleared),
         TEST(a_dropped_table_gives_its_bytes_back_at_once),
         TEST(readers_and_writers_go_on_while_tables_are_cleared),
