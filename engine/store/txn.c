@@ -674,10 +674,11 @@ static struct armdb_session *find_owner_locked(struct armdb *store, uint64_t txn
     return session;
 }
 
-static bool has_other_open_locked(const struct armdb_session *session)
-    ADB_REQUIRES(session->store->txn_lock)
+static bool has_other_open_locked(struct armdb *store,
+                                  const struct armdb_session *session)
+    ADB_REQUIRES(store->txn_lock)
 {
-    for (const struct armdb_session *s = session->store->sessions; s != NULL; s = s->next)
+    for (const struct armdb_session *s = store->sessions; s != NULL; s = s->next)
         if (s != session && s->open_txn != 0)
             return true;
     return false;
@@ -692,7 +693,8 @@ enum armdb_rc armdb_wait(struct armdb_session *session, uint32_t timeout_ms)
 
     adb_mutex_lock(&store->txn_lock);
     owner = find_owner_locked(store, session->busy_txn);
-    if ((owner == NULL && !(session->busy_any && has_other_open_locked(session))) ||
+    if ((owner == NULL &&
+         !(session->busy_any && has_other_open_locked(store, session))) ||
         owner == session)
         goto out;
     /* Waiting for somebody who waits, at last, for this session would never end. */
