@@ -529,7 +529,12 @@ static enum armdb_rc rotate(struct log *log, struct shard *shard, uint64_t bytes
     if (rc == ARMDB_OK && old != NULL) {
         while (shard->locked.flushing)
             adb_cond_wait(&shard->changed, &shard->lock);
-        rc = seal_locked(log, shard, err);
+        /* A flush that failed meanwhile must not be followed by one that succeeds: it
+         * would be believed. */
+        if (!ADB_PLANTED("wound_forgotten"))
+            rc = log_writable(log, err);
+        if (rc == ARMDB_OK)
+            rc = seal_locked(log, shard, err);
     }
     if (rc == ARMDB_OK) {
         shard->locked.active = next;

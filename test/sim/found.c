@@ -194,6 +194,51 @@ static void a_superblock_is_durable_before_the_first_segment(void)
     sim_disk_destroy(empty);
 }
 
+/* A flush fails while another session rotates the same shard: the SEAL's sync, which
+ * succeeds, must not make the lost bytes pass for durable. */
+static void a_rotation_does_not_cover_up_a_failed_sync(void)
+{
+    static const struct sim_plan group = {
+        "group", SIM_ROTATE | SIM_FAULTS | SIM_FLUSH, 1, 4, 4, -1};
+
+    for (uint64_t i = 0; i < 600; i++) {
+        struct sim_fault fault = {.at = 5 + i % 24, .error = 5, .only_sync = true};
+        struct sim_disk *disk = sim_disk_create(i);
+        struct sim_disk *empty = sim_disk_create(i);
+        struct sim_journal journal = {0};
+        struct sim_history history = {0};
+        struct armdb_error err = {0};
+        struct armdb *store = NULL;
+        struct sim_media *media;
+        struct sim_state found;
+        struct sim_disk *image;
+
+        sim_sched_seed(i, 100);
+        sim_run_set_next(1);
+        disk->journal = &journal;
+        sim_disk_mount(disk);
+        ok(sim_store_open(&group, &store, &err), &err);
+        sim_disk_fault(disk, &fault);
+        sim_run(store, &group, i, false, &history);
+        armdb_close(store); /* of a wounded store: promises nothing */
+        media = sim_media_create(empty, &journal);
+        sim_media_advance(media, journal.count);
+        image = sim_media_image(media, SIM_LOST, i);
+        sim_disk_mount(image);
+        store = NULL;
+        ok(sim_store_open(&group, &store, &err), &err);
+        sim_state_read(store, &found);
+        sim_history_check(&history, &found, journal.count, false);
+        armdb_close(store);
+        sim_disk_destroy(image);
+        sim_media_destroy(media);
+        sim_history_fini(&history);
+        sim_journal_fini(&journal);
+        sim_disk_destroy(disk);
+        sim_disk_destroy(empty);
+    }
+}
+
 static void run(const char *name, void (*test)(void))
 {
     sim_context("%s", name);
@@ -214,5 +259,7 @@ int main(void)
         an_io_error_is_not_taken_for_a_foreign_folder);
     run("a superblock is durable before the first segment",
         a_superblock_is_durable_before_the_first_segment);
+    run("a rotation does not cover up a failed sync",
+        a_rotation_does_not_cover_up_a_failed_sync);
     return 0;
 }

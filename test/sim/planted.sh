@@ -53,5 +53,6 @@ check in_doubt_rule_ignored enumerate
 check void_runs_ignored enumerate
 check recovery_not_synced enumerate
 check failed_sync_believed fail_calls
+check wound_forgotten found
 check table_id_reused found
 exit $failed
