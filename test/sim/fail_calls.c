@@ -46,6 +46,7 @@ enum { PLANS = sizeof plans / sizeof plans[0], JOBS_MAX = 64 };
 struct failure {
     const char *name;
     bool memory;
+    bool threads;
     bool sticky;
     int error;
     bool partial;
@@ -53,17 +54,18 @@ struct failure {
 };
 
 static const struct failure failures[] = {
-    {"a call with EIO", false, false, EIO, true, false},
-    {"every call with EIO", false, true, EIO, false, false},
-    {"a call with ENOSPC", false, false, ENOSPC, false, false},
-    {"every call with ENOSPC", false, true, ENOSPC, true, false},
-    {"a call with EDQUOT", false, false, EDQUOT, true, false},
-    {"a call with EMFILE", false, false, EMFILE, false, false},
-    {"every call with ENOMEM", false, true, ENOMEM, false, false},
-    {"a sync with EIO, the next one succeeds", false, false, EIO, false, true},
-    {"a sync with ENOSPC", false, false, ENOSPC, false, true},
-    {"an allocation", true, false, 0, false, false},
-    {"every allocation", true, true, 0, false, false},
+    {.name = "a call with EIO", .error = EIO, .partial = true},
+    {.name = "every call with EIO", .error = EIO, .sticky = true},
+    {.name = "a call with ENOSPC", .error = ENOSPC},
+    {.name = "every call with ENOSPC", .error = ENOSPC, .sticky = true, .partial = true},
+    {.name = "a call with EDQUOT", .error = EDQUOT, .partial = true},
+    {.name = "a call with EMFILE", .error = EMFILE},
+    {.name = "every call with ENOMEM", .error = ENOMEM, .sticky = true},
+    {.name = "a sync with EIO, the next one succeeds", .error = EIO, .only_sync = true},
+    {.name = "a sync with ENOSPC", .error = ENOSPC, .only_sync = true},
+    {.name = "an allocation", .memory = true},
+    {.name = "every allocation", .memory = true, .sticky = true},
+    {.name = "every start of a thread", .threads = true},
 };
 enum { FAILURES = sizeof failures / sizeof failures[0] };
 
@@ -107,7 +109,9 @@ static void arm(struct trial *t)
                               .partial = t->failure->partial,
                               .only_sync = t->failure->only_sync};
 
-    if (t->failure->memory) {
+    if (t->failure->threads) {
+        sim_sched_refuse_threads(t->n);
+    } else if (t->failure->memory) {
         (void)adb_mem_failures();
         adb_mem_fail_at(t->n, t->failure->sticky);
     } else {
@@ -118,9 +122,10 @@ static void arm(struct trial *t)
 static void disarm(struct trial *t)
 {
     adb_mem_fail_at(0, false);
-    t->hit =
-        t->hit || (t->failure->memory ? adb_mem_failures() > 0 : t->disk->faults_hit > 0);
+    t->hit = t->hit || adb_mem_failures() > 0 || t->disk->faults_hit > 0 ||
+             sim_sched_refused() > 0;
     sim_disk_fault(t->disk, NULL);
+    sim_sched_refuse_threads(0);
 }
 
 static uint32_t bit(enum armdb_rc rc)
@@ -133,6 +138,8 @@ static uint32_t allowed_errors(const struct failure *failure)
 {
     uint32_t io = bit(ARMDB_IO) | bit(ARMDB_CANTOPEN) | bit(ARMDB_WOUNDED);
 
+    if (failure->threads)
+        return 0; /* the callers do the work */
     if (failure->memory || failure->error == ENOMEM)
         return bit(ARMDB_NOMEM) | (failure->memory ? 0 : io);
     if (failure->error == ENOSPC || failure->error == EDQUOT)

@@ -72,7 +72,7 @@ struct sim_history {
     size_t capacity;
     size_t backup_begun;
     size_t backup_done; /* 0: none was made */
-    uint32_t errors; /* bit -rc: this error was met (SIM_FAULTS) */
+    uint32_t errors;    /* bit -rc: this error was met (SIM_FAULTS) */
 };
 
 void sim_history_fini(struct sim_history *history);

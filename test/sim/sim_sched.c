@@ -71,6 +71,7 @@ static uint64_t clock_ns = 1000000000;
 static uint64_t choices = 1;
 static uint32_t preempt_in_1000;
 static uint64_t refuse_at;
+static uint64_t refused;
 static bool spare;
 static unsigned char *tls;
 static size_t tls_bytes;
@@ -199,6 +200,12 @@ void sim_sched_seed(uint64_t seed, uint32_t preempt)
 void sim_sched_refuse_threads(uint64_t n)
 {
     refuse_at = n;
+    refused = 0;
+}
+
+uint64_t sim_sched_refused(void)
+{
+    return refused;
 }
 
 void sim_sched_spare(bool on)
@@ -476,6 +483,7 @@ static bool may_start(void)
     start = adb_alloc(ADB_MEM_MISC, 16);
 
     adb_free(ADB_MEM_MISC, start);
+    refused += refuse_at == 1;
     if (start == NULL || refuse_at == 1)
         return false;
     if (refuse_at > 1)

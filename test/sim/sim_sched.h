@@ -31,6 +31,7 @@ void sim_sched_seed(uint64_t seed, uint32_t preempt);
 void sim_sched_yield(void);
 /* The n-th start of a thread from now on, and all later ones, is refused; 0 = none. */
 void sim_sched_refuse_threads(uint64_t n);
+uint64_t sim_sched_refused(void); /* starts refused since then */
 /* While on, starting a coroutine needs nothing that a test lets fail. */
 void sim_sched_spare(bool on);
 /* Coroutines that exist beside the first one, and locks held by the running one. */
