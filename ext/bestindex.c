@@ -267,6 +267,9 @@ int vtab_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
     int rc = SQLITE_OK;
 
     vtab->conn->planned = vtab;
+    rc = txn_make_helper(vtab->conn);
+    if (rc != SQLITE_OK)
+        return rc;
     if (info->nConstraint > TERMS_ON_STACK || info->nOrderBy > TERMS_ON_STACK) {
         size_t terms_bytes = (size_t)info->nConstraint * sizeof *query.terms;
 

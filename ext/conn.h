@@ -61,6 +61,7 @@ struct conn {
     struct conn_store *stores; /* owned */
     bool hold_enlisted;        /* the helper table will hear the transaction's end */
     bool helper_made;          /* it was created, or could not be */
+    bool helper_missing;       /* it was found to be gone */
     struct restore *restore;   /* borrowed: of the function that runs, or NULL */
     struct vtab *planned;      /* borrowed: whose xBestIndex ran last (functions.c) */
 };

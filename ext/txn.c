@@ -258,6 +258,10 @@ static int helper_disconnect(sqlite3_vtab *base)
 {
     struct helper *helper = (struct helper *)base;
 
+    /* Its creation may have been rolled back: the next table that is prepared makes it
+     * again, if it is not there. */
+    helper->conn->helper_made = false;
+    helper->conn->helper_missing = false;
     conn_release(helper->conn);
     sqlite3_free(helper);
     return SQLITE_OK;
@@ -385,15 +389,34 @@ int txn_register(struct conn *conn)
                                     conn_release);
 }
 
-void txn_make_helper(struct conn *conn)
+/* CREATE expires all statements, those that are running too. */
+static bool is_anything_running(sqlite3 *db)
 {
-    if (conn->helper_made || !sqlite3_get_autocommit(conn->db))
-        return;
+    sqlite3_stmt *stmt = NULL;
+
+    while ((stmt = sqlite3_next_stmt(db, stmt)) != NULL) {
+        if (sqlite3_stmt_busy(stmt))
+            return true;
+    }
+    return false;
+}
+
+int txn_make_helper(struct conn *conn)
+{
+    bool explicit_before = !sqlite3_get_autocommit(conn->db);
+    int rc;
+
+    if (conn->helper_made || is_anything_running(conn->db))
+        return SQLITE_OK;
     conn->helper_made = true; /* tried: where TEMP cannot be written there is none */
-    if (conn_run(conn->db, NULL,
-                 "CREATE VIRTUAL TABLE IF NOT EXISTS temp." HELPER
-                 " USING " HELPER) == SQLITE_NOMEM)
+    conn->helper_missing = false;
+    rc = conn_run(conn->db, NULL,
+                  "CREATE VIRTUAL TABLE IF NOT EXISTS temp." HELPER " USING " HELPER);
+    if (rc == SQLITE_NOMEM)
         conn->helper_made = false; /* that can be had later */
+    if (explicit_before && (conn_is_fatal(rc) || sqlite3_get_autocommit(conn->db)))
+        return rc;
+    return SQLITE_OK;
 }
 
 /* Makes the helper take part in the explicit transaction that is open. After these
@@ -403,13 +426,15 @@ static int enlist_helper(struct conn *conn)
 {
     int rc;
 
-    if (conn->hold_enlisted || !conn->helper_made)
+    if (conn->hold_enlisted || conn->helper_missing)
         return SQLITE_OK;
     rc = conn_run(conn->db, NULL, "INSERT INTO temp." HELPER " SELECT NULL WHERE 0");
     if (conn_is_fatal(rc) || sqlite3_get_autocommit(conn->db))
         return rc;
-    if (rc != SQLITE_OK)
+    if (rc != SQLITE_OK) {
         conn->helper_made = false; /* a ROLLBACK or PRAGMA temp_store took it away */
+        conn->helper_missing = true;
+    }
     return SQLITE_OK;
 }
 

@@ -279,8 +279,9 @@ int vtab_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
     }
     if (rc == SQLITE_OK)
         rc = declare(db, vtab, err);
+    if (rc == SQLITE_OK)
+        rc = txn_make_helper(vtab->conn);
     if (rc == SQLITE_OK) {
-        txn_make_helper(vtab->conn);
         *out = &vtab->base;
         vtab = NULL;
     }
@@ -485,8 +486,6 @@ int vtab_create(sqlite3 *db, void *aux, int argc, const char *const *argv,
     int rc = make_vtab(db, aux, argc, argv, &vtab, err);
 
     *out = NULL;
-    if (rc == SQLITE_OK)
-        txn_make_helper(vtab->conn);
     if (rc == SQLITE_OK)
         rc = create_table(db, vtab, err);
     if (rc == SQLITE_OK) {

@@ -99,7 +99,8 @@ int vtab_rollback_to(sqlite3_vtab *base, int id);
 
 /* Registers the helper module of txn.c. */
 int txn_register(struct conn *conn);
-/* Creates its table in TEMP, unless a transaction is open. */
-void txn_make_helper(struct conn *conn);
+/* Creates its table in TEMP, if it is not there and no statement is running. Called while
+ * a statement is prepared. An error is one that may have ended an open transaction. */
+int txn_make_helper(struct conn *conn);
 
 #endif

@@ -92,9 +92,12 @@ static void note_bytes(struct text *out, char tag, const unsigned char *data, si
                  (unsigned long long)hash_bytes(data, len));
 }
 
+/* As any of the collations may see it. To NOCASE a NUL ends the text, but for the length:
+ * 'a<NUL>b' equals 'a<NUL>y'. */
 static void note_folded_text(struct text *out, const unsigned char *data, size_t len)
 {
     unsigned char *copy;
+    bool ended = false;
     size_t i;
 
     while (len > 0 && data[len - 1] == ' ')
@@ -102,9 +105,13 @@ static void note_folded_text(struct text *out, const unsigned char *data, size_t
     copy = malloc(len + 1);
     if (copy == NULL)
         abort();
-    for (i = 0; i < len; i++)
+    for (i = 0; i < len; i++) {
+        ended = ended || data[i] == 0;
         copy[i] = data[i] >= 'a' && data[i] <= 'z' ? (unsigned char)(data[i] - 32)
                                                    : data[i];
+        if (ended)
+            copy[i] = 0;
+    }
     note_bytes(out, 't', copy, len);
     free(copy);
 }
@@ -658,6 +665,10 @@ static bool run_step(struct run *run, const struct step *step)
         return reopen(run);
     if (step->kind != STEP_SQL)
         return cursor_step(run, step);
+    /* A native transaction takes over the moment of what its connection still reads. */
+    if (run->settings->connections > 1
+        && (step->sql[0][0] == 'B' || strncmp(step->sql[0], "SAVE", 4) == 0))
+        taint_cursors(run, step, step->connection);
     for (i = 0; i < 2; i++)
         run_sql(&run->side[i], step);
     if (is_refused(&run->side[0].out, &run->side[1].out)) {
