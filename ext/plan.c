@@ -229,6 +229,13 @@ static int key_position(const struct schema *schema, int column)
     return schema->columns[column].key_index;
 }
 
+/* SQLite sorts and groups a column by the collation it was declared with, which need not
+ * be the key's. */
+static bool has_own_order(const struct schema *schema, int part)
+{
+    return schema->columns[schema->key.parts[part].column].sorted_by_key;
+}
+
 /* True when a part of the key has one value in all rows delivered. */
 static bool is_constant(const struct plan *plan, bool strict, uint32_t part)
 {
@@ -262,6 +269,8 @@ static bool is_sorted(const struct plan_query *query, const struct plan *plan,
 
         if (strict && next == key->part_count)
             return true; /* the key is unique: nothing is left to sort */
+        if (at >= 0 && !has_own_order(query->schema, at))
+            return false;
         if (at >= 0 && is_constant(plan, strict, (uint32_t)at)) {
             if ((plan->open >> at & 1) != 0)
                 return false;
@@ -293,7 +302,7 @@ static bool is_grouped(const struct plan_query *query, const struct plan *plan)
     for (uint32_t i = 0; i < query->order_count; i++) {
         int at = key_position(query->schema, query->order[i].column);
 
-        if (at < 0 || at >= 64)
+        if (at < 0 || at >= 64 || !has_own_order(query->schema, at))
             others = true;
         else if (!is_constant(plan, true, (uint32_t)at))
             seen |= UINT64_C(1) << at;

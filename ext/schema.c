@@ -391,6 +391,8 @@ static int read_key(struct builder *builder)
         schema->columns[cid].key_index = (int32_t)key->part_count++;
         schema->columns[cid].not_null = true;
         rc = read_collation(builder, collation, &part->collation);
+        schema->columns[cid].sorted_by_key =
+            sqlite3_stricmp(schema->columns[cid].collation, collation) == 0;
         if (rc == SQLITE_OK)
             rc = sqlite3_step(stmt);
     }

@@ -42,7 +42,10 @@ struct schema_column {
     char *collation; /* the column's own: "BINARY", "NOCASE", or any name */
     char *dflt;      /* text of the DEFAULT; NULL when none */
     enum affinity affinity;
-    bool not_null;     /* declared so, or a key column */
+    bool not_null; /* declared so, or a key column */
+    /* A key column whose order in the key is its own: PRIMARY KEY(k COLLATE c) may give
+     * the key another collation than the column's. */
+    bool sorted_by_key;
     int32_t key_index; /* position in the key, -1 for others */
     int32_t row_index; /* position in the row (row_column()), -1 for key columns */
 };

@@ -15,7 +15,7 @@
  *   --transactions=0|1 one stage: with transactions, savepoints, open cursors, or not
  *   --connections=1|2  one stage: two connections taking turns, WAL
  *   --huge=0|1         values of up to 16 MiB now and then (default 1)
- *   --key-collations=1 PRIMARY KEY(k COLLATE c)
+ *   --key-collations=0 no PRIMARY KEY(k COLLATE c)
  *   --keep-going=N     report up to N differences in a stage (default 1)
  *   --shrink=N         seconds for making a failing list smaller (default 20)
  *   --plant=N          one stage of native tables with planted difference N: shows how
@@ -261,7 +261,8 @@ int main(int argc, char **argv)
     const char *base = getenv("TMPDIR");
     char folder[500];
     struct job job = { .settings = { .plant = -1, .transactions = true,
-                                     .connections = 1, .huge = true },
+                                     .connections = 1, .huge = true,
+                                     .key_collations = true },
                        .seed = first_seed(), .schemas = 320, .statements = 128000,
                        .keep_going = 1, .shrink_seconds = 20 };
     bool ok;

@@ -91,6 +91,7 @@ struct schema {
     int column_count;
     int key[KEYS_MAX]; /* column numbers in key order */
     int key_count;
+    bool key_collated; /* the columns of the key alone may leave ties */
     enum placement place;
     bool wal;
     bool other_is_armdb;

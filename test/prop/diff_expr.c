@@ -435,4 +435,6 @@ void add_total_order(struct builder *b, const char *alias)
         if (rng_chance(b->rng, 4))
             text_add(&b->sql, " NULLS %s", rng_chance(b->rng, 50) ? "FIRST" : "LAST");
     }
+    for (i = 0; s->key_collated && i < s->key_count; i++)
+        text_add(&b->sql, ", quote(%s%s)", alias, s->column[s->key[i]].name);
 }

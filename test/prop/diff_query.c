@@ -63,6 +63,7 @@ static void query_partly_ordered(struct builder *b)
     const char *second = any_column(b);
     bool two = rng_chance(b->rng, 40);
 
+    b->ordered = true;
     text_add(&b->sql, "SELECT %s, %s, * FROM t", first, second);
     add_where(b, "");
     text_add(&b->sql, " ORDER BY %s%s", first, rng_chance(b->rng, 45) ? " DESC" : "");
@@ -75,14 +76,16 @@ static void query_partly_ordered(struct builder *b)
 static void query_distinct(struct builder *b)
 {
     const char *c = rng_chance(b->rng, 60) ? key_column(b, 0) : any_column(b);
+    bool sorted = rng_chance(b->rng, 40);
 
     text_add(&b->sql, "SELECT DISTINCT %s", c);
     if (rng_chance(b->rng, 40))
         text_add(&b->sql, ", %s", any_column(b));
     text_add(&b->sql, " FROM t");
+    b->ordered = sorted;
     add_where(b, "");
     b->loose = true;
-    if (rng_chance(b->rng, 40)) {
+    if (sorted) {
         text_add(&b->sql, " ORDER BY %s%s", c, rng_chance(b->rng, 50) ? " DESC" : "");
         b->compare = COMPARE_PREFIX;
         b->prefix_columns = 1;
@@ -92,11 +95,13 @@ static void query_distinct(struct builder *b)
 static void query_group(struct builder *b)
 {
     const char *c = rng_chance(b->rng, 60) ? key_column(b, 0) : any_column(b);
+    bool sorted = rng_chance(b->rng, 40);
     const char *d = any_column(b);
 
     text_add(&b->sql, "SELECT %s, count(*), min(%s), max(%s), count(DISTINCT %s)", c,
              d, any_column(b), any_column(b));
     text_add(&b->sql, " FROM t");
+    b->ordered = sorted;
     add_where(b, "");
     text_add(&b->sql, " GROUP BY %s", c);
     if (rng_chance(b->rng, 30))
@@ -104,7 +109,7 @@ static void query_group(struct builder *b)
     if (rng_chance(b->rng, 25))
         text_add(&b->sql, " HAVING count(*) > 1");
     b->loose = true;
-    if (rng_chance(b->rng, 40)) {
+    if (sorted) {
         text_add(&b->sql, " ORDER BY %s%s", c, rng_chance(b->rng, 50) ? " DESC" : "");
         b->compare = COMPARE_PREFIX;
         b->prefix_columns = 1;

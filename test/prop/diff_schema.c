@@ -149,8 +149,10 @@ static char *columns_sql(struct schema *s, const struct settings *settings,
             const struct column *c = &s->column[s->key[i]];
 
             text_add(&t, "%s%s", i > 0 ? ", " : "", c->name);
-            if (settings->key_collations && rng_chance(rng, 40))
+            if (settings->key_collations && rng_chance(rng, 40)) {
+                s->key_collated = true;
                 text_add(&t, " COLLATE %s", rng_chance(rng, 50) ? "NOCASE" : "RTRIM");
+            }
             text_add(&t, "%s", c->key_desc ? " DESC" : "");
         }
         text_add(&t, ")");

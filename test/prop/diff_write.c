@@ -485,6 +485,8 @@ static void step_check(struct maker *m)
     text_add(&m->b.sql, "SELECT * FROM t ORDER BY ");
     for (i = 0; i < m->plan->schema.key_count; i++)
         text_add(&m->b.sql, "%s%s", i > 0 ? ", " : "", key_column(&m->b, i));
+    for (i = 0; m->plan->schema.key_collated && i < m->plan->schema.key_count; i++)
+        text_add(&m->b.sql, ", quote(%s)", key_column(&m->b, i));
     m->b.compare = COMPARE_ORDERED;
     finish_step(m, new_step(m));
 }

@@ -34,6 +34,9 @@ def open_both():
         "n": ("k TEXT COLLATE NOCASE PRIMARY KEY, v", "printf('Name%05d', i), i"),
         "c": ("a TEXT, b INTEGER, v, PRIMARY KEY(a, b DESC)",
               "printf('%03d', i / 100), i % 100, i"),
+        # A key whose order is not its column's.
+        "x": ("k TEXT, v, PRIMARY KEY(k COLLATE NOCASE)",
+              "printf('%c%05d', 65 + i % 2 * 32, i), i"),
     }
     for name, (columns, select) in tables.items():
         c.execute("CREATE VIRTUAL TABLE temp.%s USING armdb(%s, path=':memory:')"
@@ -174,6 +177,12 @@ def main():
     prefix_form(c)
     hidden_columns(c)
     join_order(c)
+
+    check(c, "SELECT * FROM {}x WHERE v < 100 ORDER BY k", "scan x", ROWS, 200 + ROWS)
+    check(c, "SELECT * FROM {}x WHERE k = 'a00001' COLLATE NOCASE", "point x(k=?)", 1, 1)
+    sorts = [row[3] for row in c.execute("EXPLAIN QUERY PLAN SELECT * FROM x ORDER BY k")]
+    verdict(any("TEMP B-TREE" in line for line in sorts),
+            "a key of another collation than its column's does not sort it")
 
     # An application's own glob() is asked, row by row.
     c.create_function("glob", 2, lambda pattern, text: text.endswith("77"))
