@@ -274,8 +274,8 @@ static const char *binary_column(struct builder *b)
 }
 
 /* Where an equality that keys of two types meet is on the maximum's own column, SQLite
- * takes the column for a constant and stops at the first row of a native table, whether or
- * not it is the largest: no such equality here. */
+ * takes the column for a constant and stops at the first row of a native table, the
+ * largest or not: no such equality here. */
 static void add_maximum(struct builder *b, const char *alias, int column)
 {
     const char *of = binary_column(b);

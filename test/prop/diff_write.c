@@ -301,7 +301,8 @@ static void write_update_from(struct builder *b)
     }
     by = any_column(b);
     text_add(&b->sql,
-             "UPDATE t SET %s = o.w FROM o WHERE o.k = t.%s AND typeof(o.k) = typeof(t.%s)",
+             "UPDATE t SET %s = o.w FROM o WHERE o.k = t.%s "
+             "AND typeof(o.k) = typeof(t.%s)",
              s->column[i].name, by, by);
     if (rng_chance(b->rng, 40)) {
         text_add(&b->sql, " AND ");
