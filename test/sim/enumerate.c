@@ -295,8 +295,7 @@ static void crash_at(struct job *job, const struct recorded *run,
 
 static bool is_moment(const struct sim_event *event)
 {
-    return event->kind != SIM_MARK && event->kind != SIM_SYNC_BEGIN &&
-           event->kind != SIM_DIR_SYNC_BEGIN;
+    return event->kind != SIM_SYNC_BEGIN && event->kind != SIM_DIR_SYNC_BEGIN;
 }
 
 static void run_once(void *arg)

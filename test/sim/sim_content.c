@@ -164,9 +164,9 @@ void sim_journal_fini(struct sim_journal *journal)
 
 void sim_journal_print(const struct sim_journal *journal)
 {
-    static const char *const kinds[] = {
-        "mark",    "mkdir", "create", "link",   "rename",  "unlink",  "sync dir..",
-        "..ended", "write", "resize", "sync..", "..ended", "..failed"};
+    static const char *const kinds[] = {"mkdir",  "create",     "link",    "rename",
+                                        "unlink", "sync dir..", "..ended", "write",
+                                        "resize", "sync..",     "..ended", "..failed"};
 
     for (size_t i = 0; i < journal->count; i++) {
         const struct sim_event *e = &journal->events[i];

@@ -79,11 +79,6 @@ static void event_names(struct sim_event *event, const char *name, const char *n
     (void)snprintf(event->name2, sizeof event->name2, "%s", name2);
 }
 
-void sim_disk_mark(struct sim_disk *disk, uint32_t what, uint64_t value)
-{
-    (void)new_event(disk, SIM_MARK, what, 0, value);
-}
-
 /* ---- The disk itself ---- */
 
 struct sim_disk *sim_disk_create(uint64_t seed)

@@ -1,7 +1,7 @@
 /* sim_disk.h - a disk in memory that remembers what was synced.
  *
  * A disk is what the kernel shows: folders, names, files. While a journal is attached,
- * every change, every sync and every mark of the test is an event in it; sim_media.h
+ * every change and every sync is an event in it; sim_media.h
  * turns a beginning of the journal into the disks that a power cut there could have
  * left. The disk is mounted in the place of the system's: adb_io_plain_create() and
  * adb_io_uring_create() answer with an engine on it.
@@ -56,7 +56,6 @@ void sim_names_remove(struct sim_names *names, uint32_t dir, const char *name);
 /* ---- Journal ---- */
 
 enum sim_event_kind {
-    SIM_MARK, /* the test's: no I/O */
     SIM_MKDIR,
     SIM_CREATE,
     SIM_LINK,
@@ -73,7 +72,7 @@ enum sim_event_kind {
 
 struct sim_event {
     enum sim_event_kind kind;
-    uint32_t inode; /* of a mark: what it says */
+    uint32_t inode;
     uint32_t dir;
     uint64_t offset; /* RESIZE: the new size; SYNC_END: index of its BEGIN */
     size_t len;
@@ -136,8 +135,6 @@ void sim_disk_mount(struct sim_disk *disk);
 struct sim_disk *sim_disk_mounted(void);
 void sim_disk_fault(struct sim_disk *disk, const struct sim_fault *fault);
 uint32_t sim_disk_new_inode(struct sim_disk *disk);
-/* Adds a mark to the journal, if there is one. */
-void sim_disk_mark(struct sim_disk *disk, uint32_t what, uint64_t value);
 /* Handles that are open now, of files and folders, on all disks. */
 unsigned sim_disk_handles(void);
 /* Hash of everything that names reach, to tell disks apart. */

@@ -125,7 +125,6 @@ static void apply_name(struct sim_names *names, const struct sim_event *event)
         if (entry != NULL && entry->inode == event->inode)
             sim_names_remove(names, event->dir, event->name);
         break;
-    case SIM_MARK:
     case SIM_MKDIR:
     case SIM_DIR_SYNC_BEGIN:
     case SIM_DIR_SYNC_END:
@@ -249,7 +248,6 @@ void sim_media_advance(struct sim_media *media, size_t end)
                            (const char *)event->data);
             media->dir_count = event->dir + 1;
             break;
-        case SIM_MARK:
         case SIM_DIR_SYNC_BEGIN:
         case SIM_SYNC_BEGIN:
             break;
