@@ -26,7 +26,7 @@ STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdi
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange rowcodec \
                  token path options schema schema_private schema_row schema_agree \
                  plan conn shadow drop vtab txn restore update cursor filter bestindex \
-                 functions maintain tables ext
+                 functions atomic maintain tables ext
 
 MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \
            $(addprefix engine/io/,$(IO_MODULES)) \

@@ -12,6 +12,7 @@
  * session on each store, and the two would block each other, so the first stays. */
 #include "ext/ext.h"
 
+#include "ext/atomic.h"
 #include "ext/conn.h"
 #include "ext/functions.h"
 #include "ext/maintain.h"
@@ -75,6 +76,8 @@ static int register_all(sqlite3 *db)
         rc = functions_register(conn);
     if (rc == SQLITE_OK)
         rc = maintain_register(conn);
+    if (rc == SQLITE_OK)
+        rc = atomic_register(conn);
     conn_release(conn);
     return rc;
 }

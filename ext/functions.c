@@ -27,7 +27,7 @@ static const char help_text[] =
     "CREATE VIRTUAL TABLE temp.t USING armdb(..., path='dir');  -- no lock on main\n"
     "\n"
     "Options, behind the columns: path='dir' table='name' sync=full|normal|off shards=N\n"
-    "  shard_prefix_bits=N segment_size=64M cache_size=256M io=buffered|direct\n"
+    "  shard_prefix_bits=N segment_size='64M' cache_size='256M' io=buffered|direct\n"
     "  io_engine=auto|uring|plain mmap=on|off compact_at=0.3\n"
     "\n"
     "SELECT * FROM t('prefix');          rows whose first key column starts so\n"
@@ -39,6 +39,8 @@ static const char help_text[] =
     "SELECT * FROM armdb_stat('t');      what the table and its store hold and did\n"
     "armdb_backup('t', 'dir')            copy the whole store, as of now, into a folder\n"
     "armdb_restore('t', 'dir')           t's rows become those of t in that copy\n"
+    "armdb_cas('t', key, old, new)       replace the value if it is `old`: 1 or 0\n"
+    "armdb_incr('t', key, by)            add to the value, give the sum\n"
     "armdb_clear('t')                    no rows any more, whatever their number\n"
     "armdb_version()                     version, and what was found at run time\n";
 
