@@ -1,4 +1,4 @@
-/* found.c - what the simulations found, each as a test of its own. */
+/* found.c - what the simulations found, each as a test of its own; a full disk. */
 #include <stdio.h>
 #include <string.h>
 
@@ -239,6 +239,41 @@ static void a_rotation_does_not_cover_up_a_failed_sync(void)
     }
 }
 
+/* Commits are refused while there is no room, harm nothing, and work again without
+ * opening anew once there is. */
+static void a_full_disk_is_used_again_when_it_has_room(void)
+{
+    struct sim_disk *disk = sim_disk_create(1);
+    static unsigned char value[100000];
+    enum armdb_rc rc = ARMDB_OK;
+    struct user u;
+    uint64_t rows = 0;
+
+    sim_disk_mount(disk);
+    begin(&u);
+    create(&u, "t");
+    disk->room = 3 << 20;
+    for (uint32_t k = 0; rc == ARMDB_OK && k < 100; k++) {
+        ok(armdb_put(u.session, u.table, &k, sizeof k, value, sizeof value, &u.err),
+           &u.err);
+        rc = armdb_commit(u.session, &u.err);
+        rows += rc == ARMDB_OK;
+    }
+    if (rc != ARMDB_FULL)
+        sim_fail("a full disk gives %s (%s)", adb_rc_name(rc), u.err.text);
+    ok(armdb_rollback(u.session, &u.err), &u.err);
+    disk->room = 0;
+    ok(armdb_put(u.session, u.table, "more", 4, value, sizeof value, &u.err), &u.err);
+    ok(armdb_commit(u.session, &u.err), &u.err);
+    end(&u, disk, true);
+    begin(&u);
+    ok(armdb_table_open(u.session, "t", NULL, &u.table, &u.err), &u.err);
+    if (armdb_count(u.table) != rows + 1)
+        sim_fail("%d rows, not %d", (int)armdb_count(u.table), (int)rows + 1);
+    end(&u, disk, false);
+    sim_disk_destroy(disk);
+}
+
 static void run(const char *name, void (*test)(void))
 {
     sim_context("%s", name);
@@ -261,5 +296,7 @@ int main(void)
         a_superblock_is_durable_before_the_first_segment);
     run("a rotation does not cover up a failed sync",
         a_rotation_does_not_cover_up_a_failed_sync);
+    run("a full disk is used again when it has room",
+        a_full_disk_is_used_again_when_it_has_room);
     return 0;
 }
