@@ -21,7 +21,8 @@ LOG_MODULES   := location record frame zeros segfile superblock manifest scan se
 INDEX_MODULES := epoch node hashmap order order_block order_inner order_leaf \
                  order_path order_edit order_scan order_check
 STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdict \
-                 bump internal load version spill read write txn table newid session cursor \
+                 bump compact internal load version spill read write txn table newid session cursor \
+                 compact_internal compact_scan compact_write compact_install \
                  stat keeper backup store
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange rowcodec \
                  token path options schema schema_private schema_row schema_agree \

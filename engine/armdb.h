@@ -151,6 +151,32 @@ enum armdb_rc armdb_table_restore(struct armdb_session *session,
                                   const struct armdb_watch *watch, uint64_t *rows,
                                   struct armdb_error *err) ADB_MUST_CHECK;
 
+/* ---- Compaction ------------------------------------------------------------ */
+
+struct armdb_compact_info {
+    uint64_t segments_before;
+    uint64_t segments_after;
+    uint64_t bytes_before; /* of the log's files */
+    uint64_t bytes_after;
+    uint64_t bytes_moved; /* written anew */
+};
+
+/* Rewrites every segment that holds a dead byte, one after the other, while others read
+ * and write; what is being written is sealed first. Space that an open snapshot or a
+ * running backup needs comes back after it. `watch` may be NULL; *info is filled always.
+ *
+ * Errors:  ARMDB_INTERRUPT, ARMDB_READONLY, ARMDB_WOUNDED, ARMDB_IO, ARMDB_FULL,
+ *          ARMDB_NOMEM, ARMDB_FORKED. After one the store is as it was but for the
+ *          segments that were done. Segments with a damaged record are passed by.
+ * Locking: any thread that holds no cursor in use on another; one runs at a time. */
+enum armdb_rc armdb_compact(struct armdb *store, const struct armdb_watch *watch,
+                            struct armdb_compact_info *info,
+                            struct armdb_error *err) ADB_MUST_CHECK;
+/* Holds the background's compaction, or lets it go on. Not armdb_compact(). */
+void armdb_compact_pause(struct armdb *store, bool paused);
+/* Bytes per second that a compaction reads and writes, 0 = no limit; 256 MiB at first. */
+void armdb_compact_rate(struct armdb *store, uint64_t bytes_per_second);
+
 /* ---- Sessions -------------------------------------------------------------- */
 
 enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out,

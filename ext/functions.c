@@ -42,6 +42,7 @@ static const char help_text[] =
     "armdb_cas('t', key, old, new)       replace the value if it is `old`: 1 or 0\n"
     "armdb_incr('t', key, by)            add to the value, give the sum\n"
     "armdb_clear('t')                    no rows any more, whatever their number\n"
+    "armdb_compact('t')                  dead bytes leave the store now\n"
     "armdb_version()                     version, and what was found at run time\n";
 
 int functions_find_table(struct conn *conn, const char *name, struct vtab **out,

@@ -205,6 +205,37 @@ out:
     sqlite3_finalize(stmt);
 }
 
+/* armdb_compact(t): what was done, as text. */
+static void compact_function(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    struct armdb_error error = {ARMDB_OK, 0, ""};
+    struct armdb_compact_info info;
+    struct armdb_watch watch = {is_interrupted, sqlite3_user_data(context)};
+    struct vtab *vtab = NULL;
+    sqlite3_stmt *stmt = NULL;
+    enum armdb_rc rc;
+    char *text;
+
+    (void)argc;
+    if (!functions_find_argument(context, argv, &vtab, &stmt))
+        goto out;
+    rc = armdb_compact(vtab->store->store, &watch, &info, &error);
+    if (rc != ARMDB_OK) {
+        errmap_result(context, rc, &error);
+        goto out;
+    }
+    text = sqlite3_mprintf(
+        "%lld segments (%lld bytes), before %lld (%lld bytes)",
+        (sqlite3_int64)info.segments_after, (sqlite3_int64)info.bytes_after,
+        (sqlite3_int64)info.segments_before, (sqlite3_int64)info.bytes_before);
+    if (text == NULL)
+        sqlite3_result_error_nomem(context);
+    else
+        sqlite3_result_text(context, text, -1, sqlite3_free);
+out:
+    sqlite3_finalize(stmt);
+}
+
 /* Runs a command on the table as a statement of its own: only a write that SQLite sees
  * takes part in its transaction. False when the function's error was set. */
 static bool run_command(sqlite3_context *context, const struct vtab *vtab,
@@ -280,10 +311,9 @@ int maintain_register(struct conn *conn)
         int argc;
         void (*call)(sqlite3_context *, int, sqlite3_value **);
     } functions[] = {
-        {"armdb_backup", 2, backup_function},
-        {"armdb_restore", 2, restore_function},
-        {"armdb_restore", 3, restore_function},
-        {"armdb_clear", 1, clear_function},
+        {"armdb_backup", 2, backup_function},   {"armdb_restore", 2, restore_function},
+        {"armdb_restore", 3, restore_function}, {"armdb_clear", 1, clear_function},
+        {"armdb_compact", 1, compact_function},
     };
     int rc = SQLITE_OK;
 

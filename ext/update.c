@@ -239,6 +239,11 @@ static enum armdb_rc clear_table(struct vtab *vtab, struct armdb_error *err)
     return rc;
 }
 
+static bool is_interrupted(void *arg)
+{
+    return conn_is_interrupted(arg);
+}
+
 /* INSERT INTO t(t) VALUES('command') */
 static int run_command(struct vtab *vtab, sqlite3_value *command)
 {
@@ -249,13 +254,26 @@ static int run_command(struct vtab *vtab, sqlite3_value *command)
         return SQLITE_NOMEM;
     if (sqlite3_stricmp(text, "flush") == 0)
         return errmap_vtab(&vtab->base, armdb_flush(vtab->store->store, &error), &error);
+    if (sqlite3_stricmp(text, "compact") == 0) {
+        struct armdb_watch watch = {is_interrupted, vtab->conn};
+        struct armdb_compact_info info;
+
+        return errmap_vtab(&vtab->base,
+                           armdb_compact(vtab->store->store, &watch, &info, &error),
+                           &error);
+    }
+    if (sqlite3_stricmp(text, "pause") == 0 || sqlite3_stricmp(text, "resume") == 0) {
+        armdb_compact_pause(vtab->store->store, sqlite3_stricmp(text, "pause") == 0);
+        return SQLITE_OK;
+    }
     if (sqlite3_stricmp(text, "clear") == 0)
         return errmap_vtab(&vtab->base, clear_table(vtab, &error), &error);
     if (sqlite3_stricmp(text, "restore") == 0 && vtab->conn->restore != NULL)
         return restore_table(vtab, vtab->conn->restore);
     return errmap_set(
         &vtab->base, SQLITE_ERROR,
-        sqlite3_mprintf("unknown command '%s' for table %s; known are: clear, flush",
+        sqlite3_mprintf("unknown command '%s' for table %s; known are: clear, "
+                        "compact, flush, pause, resume",
                         text, vtab->name));
 }
 

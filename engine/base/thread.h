@@ -15,6 +15,7 @@
 /* Lock order, lowest first. What each guards: DESIGN.md, "Locks". */
 enum adb_rank {
     ADB_RANK_REGISTRY = 1, /* the process's list of stores */
+    ADB_RANK_COMPACT,      /* one compaction of a store at a time; held across I/O */
     ADB_RANK_CATALOG,      /* a store's list of tables */
     ADB_RANK_MANIFEST,     /* the manifest and its replacement; may block on I/O */
     ADB_RANK_SETTLE,       /* making commits permanent: one at a time */

@@ -108,6 +108,7 @@ ADB_NOT_SHARED enum armdb_rc log_open(struct log *log, struct adb_dir *dir,
     }
     log->locked.manifest = *manifest; /* ownership moves here */
     manifest_init(manifest);
+    atomic_init(&log->stats.sealed, log->locked.manifest.segment_count);
     rc = make_shards(log);
     if (rc != ARMDB_OK)
         (void)ADB_FAIL(rc, err, "out of memory opening the log");
@@ -271,6 +272,26 @@ void log_note_sealed(struct log *log, const struct segment *segment)
         listed->length = segment->length;
         listed->gsn_low = segment->gsn_low;
         listed->gsn_high = segment->gsn_high;
+        log->locked.changed = true;
+        (void)atomic_fetch_add_explicit(&log->stats.sealed, 1, memory_order_relaxed);
+    }
+    adb_mutex_unlock(&log->manifest_lock);
+}
+
+void log_note_abort(struct log *log, uint64_t gsn)
+{
+    struct manifest *manifest = &log->locked.manifest;
+    struct manifest_verdict *grown;
+
+    adb_mutex_lock(&log->manifest_lock);
+    grown = adb_realloc(ADB_MEM_LOG, manifest->verdicts,
+                        (manifest->verdict_count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        log->locked.abort_lost = true;
+    } else {
+        manifest->verdicts = grown;
+        grown[manifest->verdict_count].gsn = gsn;
+        grown[manifest->verdict_count++].outcome = FRAME_OUTCOME_ABORT;
         log->locked.changed = true;
     }
     adb_mutex_unlock(&log->manifest_lock);

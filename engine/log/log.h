@@ -45,6 +45,7 @@ struct shard {
 
 struct log_stats {
     _Atomic uint64_t frames, bytes, flushes, syncs, writes;
+    _Atomic uint64_t sealed; /* segments that may be worth a compaction */
 };
 
 struct log {
@@ -67,6 +68,7 @@ struct log {
     struct {
         struct manifest manifest;
         bool changed;     /* since it was last written */
+        bool abort_lost;  /* log_note_abort() had no memory: nothing can be compacted */
         uint32_t moments; /* moment.h: while not 0 no segment's file loses its name */
     } locked ADB_GUARDED;
 
@@ -131,6 +133,14 @@ enum armdb_rc log_sync_all(struct log *log, struct armdb_error *err) ADB_MUST_CH
 void log_wound(struct log *log, const struct armdb_error *err);
 /* ARMDB_OK, or ARMDB_WOUNDED / ARMDB_READONLY with the reason. */
 enum armdb_rc log_writable(struct log *log, struct armdb_error *err) ADB_MUST_CHECK;
+
+/* Seals the shard's active segment, so that it can be compacted; the next append makes a
+ * new one. Nothing happens while a transaction in it is not decided. */
+enum armdb_rc log_seal_active(struct log *log, uint32_t shard,
+                              struct armdb_error *err) ADB_MUST_CHECK;
+/* The frame of this GSN is aborted, and its verdict durable: from now on the manifest
+ * says so, for as long as a listed segment may hold the frame. */
+void log_note_abort(struct log *log, uint64_t gsn);
 
 /* ---- For log.c and shard.c alone ---- */
 

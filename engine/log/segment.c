@@ -57,6 +57,15 @@ enum armdb_rc segtab_add(struct segtab *table, uint32_t slot, struct segment *se
     return ARMDB_OK;
 }
 
+void segtab_remove(struct segtab *table, uint32_t slot)
+{
+    _Atomic(struct segment *) *chunk =
+        atomic_load_explicit(&table->chunks[slot / SEGTAB_CHUNK], memory_order_relaxed);
+
+    /* Pairs with the acquire in segtab_get(). */
+    atomic_store_explicit(&chunk[slot % SEGTAB_CHUNK], NULL, memory_order_release);
+}
+
 static struct segment *allocate_segment(const struct segment_header *header)
 {
     struct segment *segment = adb_alloc_zero(ADB_MEM_LOG, sizeof *segment);
@@ -67,6 +76,7 @@ static struct segment *allocate_segment(const struct segment_header *header)
     segment->seed = adb_check_seed(header->identity);
     segment_name(header->number, segment->name);
     atomic_init(&segment->live_bytes, 0);
+    atomic_init(&segment->body_bytes, 0);
     return segment;
 }
 

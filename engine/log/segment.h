@@ -37,6 +37,13 @@ struct segment {
     bool sealed;          /* its SEAL is on the disk */
 
     _Atomic uint64_t live_bytes; /* of records in a version chain; relaxed */
+    _Atomic uint64_t body_bytes; /* of all records and the gaps between them; relaxed */
+
+    /* Compaction's alone, under its lock. */
+    uint64_t kept_bytes; /* of tombstones that could not go */
+    uint64_t blocker;    /* number of the segment because of which */
+    uint64_t place;      /* in the queue, 0 = not yet */
+    bool damaged;        /* a record does not check: stays for good */
 };
 
 enum { SEGTAB_CHUNK = 1024, SEGTAB_CHUNKS = 8192 };
@@ -67,6 +74,10 @@ void segtab_fini(struct segtab *table); /* closes every segment left in it */
  * time. ARMDB_FULL when the slot is beyond the table. */
 enum armdb_rc segtab_add(struct segtab *table, uint32_t slot,
                          struct segment *segment) ADB_MUST_CHECK;
+
+/* Takes a segment out: from now on its locations lead nowhere. The caller closes it once
+ * no reader can be inside. One caller at a time with segtab_add(). */
+void segtab_remove(struct segtab *table, uint32_t slot);
 
 /* Creates the file with its header, durable (file and directory synced), `reserve`
  * bytes long. Gives *out, to be put into a table or closed with segment_close(). */

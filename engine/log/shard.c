@@ -244,6 +244,8 @@ static void put_frame(struct log *log, struct shard *shard, struct segment *segm
     (void)atomic_fetch_add_explicit(&log->stats.bytes, place->end - segment->length,
                                     memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&log->stats.frames, 1, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&segment->body_bytes, frame->body_len,
+                                    memory_order_relaxed);
     segment->length = place->end;
     if (undecided != NULL)
         shard->locked.undecided++;
@@ -576,6 +578,51 @@ ADB_NOT_SHARED enum armdb_rc shard_seal(struct log *log, struct shard *shard,
                                                     &ignored);
     }
     return ARMDB_OK;
+}
+
+enum armdb_rc log_seal_active(struct log *log, uint32_t shard_id, struct armdb_error *err)
+{
+    enum armdb_rc rc = ARMDB_OK;
+    struct shard *shard = &log->shards[shard_id];
+    struct segment *segment;
+    bool cut = false;
+
+    adb_mutex_lock(&shard->lock);
+    while (shard->locked.rotating || shard->locked.flushing)
+        adb_cond_wait(&shard->changed, &shard->lock);
+    segment = shard->locked.active;
+    /* A verdict's room was kept in this segment: it must stay the active one. */
+    if (segment == NULL || segment->length == SEGMENT_FIRST_FRAME ||
+        shard->locked.undecided > 0)
+        goto out;
+    rc = log_writable(log, err);
+    if (rc != ARMDB_OK)
+        goto out;
+    shard->locked.rotating = true;
+    rc = seal_locked(log, shard, err);
+    if (rc == ARMDB_OK) {
+        release_tail(segment);
+        shard->locked.active = NULL;
+        shard->locked.generation++;
+        shard->locked.written = SEGMENT_FIRST_FRAME;
+        shard->locked.synced = SEGMENT_FIRST_FRAME;
+        cut = segment->reserved > segment->length;
+    }
+    adb_mutex_unlock(&shard->lock);
+    if (cut) {
+        struct armdb_error ignored; /* a file that stays longer does no harm */
+
+        (void)segment->file->io->ops->file_truncate(segment->file, segment->length,
+                                                    &ignored);
+    }
+    if (rc == ARMDB_OK)
+        log_note_sealed(log, segment);
+    adb_mutex_lock(&shard->lock);
+    shard->locked.rotating = false;
+    adb_cond_broadcast(&shard->changed);
+out:
+    adb_mutex_unlock(&shard->lock);
+    return rc;
 }
 
 enum armdb_rc log_append(struct log *log, uint32_t shard_id, struct frame *frame,

@@ -21,6 +21,7 @@
 #include "engine/log/record.h"
 #include "engine/log/superblock.h"
 #include "engine/store/bump.h"
+#include "engine/store/compact.h"
 
 #define ADB_LOCK_NAME "lock" /* the file in a store's folder that says who has it */
 
@@ -232,6 +233,7 @@ struct armdb {
     _Atomic bool keeper_running;
     bool keeper_stop;
 
+    struct compactor compactor;
     struct store_stats stats; /* relaxed */
 };
 

@@ -128,6 +128,19 @@ static void report_log(struct armdb *store, const struct report *report)
     number(report, "bytes_cut_at_open", store->recovered_bytes_cut, "bytes");
 }
 
+static void report_compaction(struct armdb *store, const struct report *report)
+{
+    struct compactor *compactor = &store->compactor;
+
+    number(report, "compactions", get(&compactor->runs), "count");
+    number(report, "compactions_failed", get(&compactor->failures), "count");
+    number(report, "compact_segments_left", get(&compactor->segments_left), "count");
+    number(report, "compact_segments_removed", get(&compactor->segments_removed),
+           "count");
+    number(report, "compact_bytes_moved", get(&compactor->bytes_moved), "bytes");
+    number(report, "compact_rate", get(&compactor->rate), "bytes");
+}
+
 static void report_cache(struct armdb *store, const struct report *report)
 {
     struct cache_stats stats;
@@ -173,6 +186,7 @@ void armdb_stat_each(struct armdb_table *table,
     number(&report, "index_keys", order_count(table->tab->order), "count");
     report_memory(table->tab, &report);
     report_log(store, &report);
+    report_compaction(store, &report);
     report_operations(store, &report);
     report_cache(store, &report);
 }

@@ -297,7 +297,8 @@ static enum armdb_rc init_locks(struct armdb *store)
         adb_mutex_init(&store->settle_lock, ADB_RANK_SETTLE) != ARMDB_OK ||
         adb_mutex_init(&store->keeper_lock, ADB_RANK_LEAF) != ARMDB_OK ||
         adb_cond_init(&store->txn_ended) != ARMDB_OK ||
-        adb_cond_init(&store->keeper_wake) != ARMDB_OK)
+        adb_cond_init(&store->keeper_wake) != ARMDB_OK ||
+        compactor_init(store) != ARMDB_OK)
         return ARMDB_NOMEM;
     return ARMDB_OK;
 }
@@ -328,9 +329,11 @@ static void unmake_store(struct armdb *store)
 {
     if (store == NULL)
         return;
+    compactor_stop(store);
     keeper_stop(store);
     if (store->epoch != NULL && store->log_open)
         store_settle(store, store->slot);
+    compactor_fini(store);
     if (store->log_open)
         log_close(&store->log);
     if (store->slot != NULL)

@@ -229,10 +229,13 @@ static enum armdb_rc write_verdict(struct armdb *store, struct txn *txn,
         return rc;
     /* An abort is durable in every sync mode: nothing later may ever carry the target
      * to the disk without it. */
-    return log_cover(&store->log, txn->shard, frame.gsn,
-                     (outcome == FRAME_OUTCOME_ABORT || txn->sync == ARMDB_SYNC_FULL) &&
-                         !ADB_PLANTED("verdict_not_synced"),
-                     err);
+    rc = log_cover(&store->log, txn->shard, frame.gsn,
+                   (outcome == FRAME_OUTCOME_ABORT || txn->sync == ARMDB_SYNC_FULL) &&
+                       !ADB_PLANTED("verdict_not_synced"),
+                   err);
+    if (rc == ARMDB_OK && outcome == FRAME_OUTCOME_ABORT)
+        log_note_abort(&store->log, txn->undecided.gsn);
+    return rc;
 }
 
 /* The staged record as it was before it was bound to a place. */
@@ -509,8 +512,11 @@ static bool account_writes(struct armdb *store, struct txn *txn)
                 segtab_get(&store->log.segments, location_slot(location));
 
             if (segment != NULL)
-                (void)atomic_fetch_add_explicit(&segment->live_bytes, write->record_size,
-                                                memory_order_relaxed);
+                (void)atomic_fetch_add_explicit(
+                    &segment->live_bytes,
+                    record_bytes(write->tab, arena_node(write->tab->arena, write->node),
+                                 version->value_len),
+                    memory_order_relaxed);
         }
     }
     return wrote;
@@ -655,6 +661,9 @@ void store_settle(struct armdb *store, struct epoch_slot *slot)
     }
     adb_mutex_unlock(&store->settle_lock);
     epoch_collect(store->epoch);
+    if (atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
+        atomic_load_explicit(&store->compactor.sealed_seen, memory_order_relaxed))
+        compactor_wake(store);
     if (atomic_load_explicit(&store->has_retired, memory_order_relaxed)) {
         keeper_start(store);
         keeper_wake(store);

@@ -1,0 +1,498 @@
+/* compact.c - which segments are compacted, when, and how fast.
+ *
+ * A segment is worth it when the dead share of its records passes compact_at, or when
+ * many small ones could be one (each open and close makes some). Candidates get a place
+ * in a queue, once each, first in first out; the background takes one at a time, of
+ * another shard than the last when there is one, and all small ones together. A call of
+ * armdb_compact() seals what is being written and takes everything that has a dead byte,
+ * in batches whose live bytes fit into a segment.
+ *
+ * One compaction at a time in a store (compactor.lock). It takes no lock that a commit
+ * waits for, but for the manifest's while that is replaced (a commit that has to begin a
+ * new segment waits for it) and one key's partition at a time. A failure gives the
+ * compaction up, removes its output and leaves the inputs as they were; the background
+ * waits a while before it tries again. */
+#include "engine/store/compact.h"
+
+#include <string.h>
+
+#include "engine/base/mem.h"
+#include "engine/store/compact_internal.h"
+
+enum { SMALL_MANY = 8, SMALL_PART = 4, PAUSE_MS = 2, RATE_DEFAULT_MIB = 256 };
+
+static const uint64_t retry_ns = UINT64_C(1000000000);
+
+/* ---- Pace ---- */
+
+static bool is_asked_to_end(const struct compaction *c)
+{
+    const struct armdb_watch *watch = c->watch;
+
+    /* Relaxed: a wish, nothing is ordered by it. */
+    if (atomic_load_explicit(&c->store->compactor.stopping, memory_order_relaxed))
+        return true;
+    if (watch == NULL)
+        return atomic_load_explicit(&c->store->compactor.paused, memory_order_relaxed);
+    return watch->interrupted != NULL && watch->interrupted(watch->arg);
+}
+
+void compact_sleep(const struct compaction *c)
+{
+    struct compactor *compactor = &c->store->compactor;
+
+    adb_mutex_lock(&compactor->wake_lock);
+    (void)adb_cond_wait_until(&compactor->wake, &compactor->wake_lock,
+                              adb_mono_ns() + PAUSE_MS * UINT64_C(1000000));
+    adb_mutex_unlock(&compactor->wake_lock);
+}
+
+enum armdb_rc compact_pace(struct compaction *c, uint64_t bytes)
+{
+    uint64_t before = c->paced_bytes;
+
+    c->paced_bytes += bytes;
+    if (before >> 20 == c->paced_bytes >> 20)
+        return ARMDB_OK; /* asked once a MiB */
+    stat_add(&c->store->compactor.bytes_read, c->paced_bytes - before);
+    for (;;) {
+        uint64_t rate =
+            atomic_load_explicit(&c->store->compactor.rate, memory_order_relaxed);
+        uint64_t passed_ms = (adb_mono_ns() - c->started_ns) / UINT64_C(1000000);
+
+        if (is_asked_to_end(c))
+            return ADB_FAIL(ARMDB_INTERRUPT, c->err, "interrupted");
+        if (rate == 0 || c->paced_bytes / 1000 <= rate / 1000 * passed_ms / 1000 + 4096)
+            return ARMDB_OK;
+        compact_sleep(c);
+    }
+}
+
+/* ---- One compaction ---- */
+
+static void release(struct compaction *c)
+{
+    adb_mutex_lock(&c->store->catalog_lock);
+    for (size_t i = 0; i < c->tab_count; i++)
+        if (c->tabs[i].tab != NULL)
+            c->tabs[i].tab->handles--;
+    adb_mutex_unlock(&c->store->catalog_lock);
+    manifest_fini(&c->manifest);
+    bump_fini(&c->records);
+    adb_free(ADB_MEM_MISC, c->moved);
+    adb_free(ADB_MEM_MISC, c->tabs);
+    adb_free(ADB_MEM_MISC, c->closes);
+    adb_free(ADB_MEM_MISC, c->commits);
+}
+
+/* C1 to C6 for inputs that are eligible. The lock is held. */
+static enum armdb_rc run(struct armdb *store, struct epoch_slot *slot,
+                         const struct armdb_watch *watch, struct segment **inputs,
+                         size_t count, struct armdb_error *err)
+{
+    struct compaction c = {.store = store,
+                           .slot = slot,
+                           .watch = watch,
+                           .err = err,
+                           .inputs = inputs,
+                           .input_count = count,
+                           .started_ns = adb_mono_ns()};
+    enum armdb_rc rc;
+
+    manifest_init(&c.manifest);
+    adb_mutex_lock(&store->log.manifest_lock);
+    rc = manifest_copy(&store->log.locked.manifest, &c.manifest);
+    adb_mutex_unlock(&store->log.manifest_lock);
+    if (rc != ARMDB_OK)
+        rc = ADB_FAIL(rc, err, "out of memory for a compaction");
+    if (rc == ARMDB_OK)
+        rc = compact_gather(&c);
+    if (rc == ARMDB_OK)
+        rc = compact_write(&c);
+    if (rc == ARMDB_OK)
+        rc = compact_install(&c);
+    if (rc != ARMDB_OK)
+        compact_discard(&c);
+    stat_add(rc == ARMDB_OK ? &store->compactor.runs : &store->compactor.failures, 1);
+    release(&c);
+    return rc;
+}
+
+/* ---- Picking ---- */
+
+struct candidate {
+    struct segment *segment;
+    uint64_t live;
+    uint64_t dead;
+    bool small;
+};
+
+struct candidates {
+    struct candidate *items; /* owned */
+    size_t count;
+    size_t small;
+};
+
+/* What the segment's records are worth. */
+static void weigh(struct segment *segment, struct candidate *candidate)
+{
+    uint64_t body = atomic_load_explicit(&segment->body_bytes, memory_order_relaxed);
+    uint64_t live = atomic_load_explicit(&segment->live_bytes, memory_order_relaxed);
+
+    if (body == 0 && segment->length > SEGMENT_FIRST_FRAME)
+        body = segment->length - SEGMENT_FIRST_FRAME;
+    candidate->segment = segment;
+    candidate->live = live;
+    live += segment->kept_bytes;
+    candidate->dead = body > live ? body - live : 0;
+}
+
+/* Everything that C1 allows. The lock is held. */
+static enum armdb_rc list_eligible(struct armdb *store, struct candidates *list,
+                                   struct armdb_error *err)
+{
+    struct log *log = &store->log;
+    uint64_t durable = gsn_durable(&log->gsn);
+    uint64_t settled = gsn_settled(&log->gsn);
+    enum armdb_rc rc = ARMDB_OK;
+
+    memset(list, 0, sizeof *list);
+    adb_mutex_lock(&log->manifest_lock);
+    list->items = adb_alloc(ADB_MEM_MISC, (log->locked.manifest.segment_count + 1) *
+                                              sizeof *list->items);
+    if (list->items == NULL)
+        rc = ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a compaction");
+    for (size_t i = 0; rc == ARMDB_OK && i < log->locked.manifest.segment_count; i++) {
+        const struct manifest_segment *listed = &log->locked.manifest.segments[i];
+        struct segment *segment =
+            segtab_get(&log->segments, log_slot(log->slot_base, listed->number));
+        struct candidate *candidate = &list->items[list->count];
+
+        if (segment == NULL || !listed->sealed || segment->damaged ||
+            listed->gsn_high > durable || listed->gsn_high > settled)
+            continue;
+        if (segment->blocker != 0 &&
+            manifest_find(&log->locked.manifest, segment->blocker) == NULL) {
+            segment->kept_bytes = 0; /* its tombstones may go now */
+            segment->blocker = 0;
+        }
+        weigh(segment, candidate);
+        candidate->small = listed->length < log->segment_size / SMALL_PART;
+        list->small += candidate->small;
+        list->count++;
+    }
+    if (log->locked.abort_lost)
+        list->count = 0;
+    adb_mutex_unlock(&log->manifest_lock);
+    return rc;
+}
+
+static bool is_worth_it(const struct armdb *store, const struct candidate *candidate)
+{
+    uint64_t live = candidate->live + candidate->segment->kept_bytes;
+
+    return candidate->dead > 0 &&
+           candidate->dead * 100 >=
+               (uint64_t)store->options.compact_at * (candidate->dead + live);
+}
+
+/* Gives newcomers their place, returns the one whose turn it is. */
+static struct segment *next_in_queue(struct armdb *store, const struct candidates *list,
+                                     uint64_t *left)
+{
+    struct compactor *compactor = &store->compactor;
+    struct segment *first = NULL;
+    struct segment *other = NULL;
+
+    *left = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        struct segment *segment = list->items[i].segment;
+
+        if (!is_worth_it(store, &list->items[i]))
+            continue;
+        (*left)++;
+        if (segment->place == 0)
+            segment->place = ++compactor->next_place;
+        if (first == NULL || segment->place < first->place)
+            first = segment;
+        if (segment->header.shard != compactor->last_shard &&
+            (other == NULL || segment->place < other->place))
+            other = segment;
+    }
+    return other != NULL ? other : first;
+}
+
+/* One step of the background. ARMDB_DONE: nothing to do. The lock is held. */
+static enum armdb_rc step(struct armdb *store, struct epoch_slot *slot,
+                          struct armdb_error *err)
+{
+    struct candidates list;
+    struct segment **inputs;
+    struct segment *chosen;
+    size_t count = 0;
+    uint64_t left = 0;
+    uint64_t live = 0;
+    enum armdb_rc rc = list_eligible(store, &list, err);
+
+    if (rc != ARMDB_OK)
+        return rc;
+    chosen = next_in_queue(store, &list, &left);
+    inputs = adb_alloc(ADB_MEM_MISC, (list.count + 1) * sizeof *inputs);
+    if (inputs == NULL) {
+        adb_free(ADB_MEM_MISC, list.items);
+        return ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a compaction");
+    }
+    for (size_t i = 0; i < list.count; i++) {
+        const struct candidate *candidate = &list.items[i];
+        bool with = candidate->segment == chosen ||
+                    (candidate->live == 0 && is_worth_it(store, candidate)) ||
+                    (list.small >= SMALL_MANY && candidate->small);
+
+        if (!with || (live + candidate->live > store->log.segment_size &&
+                      candidate->segment != chosen))
+            continue;
+        live += candidate->live;
+        inputs[count++] = candidate->segment;
+    }
+    atomic_store_explicit(&store->compactor.segments_left, left, memory_order_relaxed);
+    if (count == 0) {
+        rc = ARMDB_DONE;
+    } else {
+        store->compactor.last_shard = inputs[0]->header.shard;
+        rc = run(store, slot, NULL, inputs, count, err);
+    }
+    adb_free(ADB_MEM_MISC, inputs);
+    adb_free(ADB_MEM_MISC, list.items);
+    return rc;
+}
+
+/* ---- On demand ---- */
+
+/* Everything that may be committed becomes durable, sealed and settled (C2). */
+static enum armdb_rc seal_everything(struct armdb *store, struct epoch_slot *slot,
+                                     struct armdb_error *err)
+{
+    enum armdb_rc rc = log_sync_all(&store->log, err);
+
+    for (uint32_t i = 0; rc == ARMDB_OK && i < store->log.shard_count; i++)
+        rc = log_seal_active(&store->log, i, err);
+    if (rc == ARMDB_OK) {
+        store_settle(store, slot);
+        newid_reap(store, slot);
+    }
+    return rc;
+}
+
+/* Runs batches over the list until it is used up. */
+static enum armdb_rc run_batches(struct armdb *store, struct epoch_slot *slot,
+                                 const struct armdb_watch *watch,
+                                 const struct candidates *list, struct armdb_error *err)
+{
+    enum armdb_rc rc = ARMDB_OK;
+    size_t at = 0;
+    struct segment **inputs = adb_alloc(ADB_MEM_MISC, (list->count + 1) * sizeof *inputs);
+
+    if (inputs == NULL)
+        return ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a compaction");
+    while (rc == ARMDB_OK && at < list->count) {
+        size_t count = 0;
+        uint64_t live = 0;
+
+        for (; at < list->count; at++) {
+            const struct candidate *candidate = &list->items[at];
+
+            if (candidate->dead == 0 && (!candidate->small || list->small < 2))
+                continue;
+            if (count > 0 && live + candidate->live > store->log.segment_size)
+                break;
+            live += candidate->live;
+            inputs[count++] = candidate->segment;
+        }
+        atomic_store_explicit(&store->compactor.segments_left, list->count - at + count,
+                              memory_order_relaxed);
+        if (count > 0)
+            rc = run(store, slot, watch, inputs, count, err);
+        if (rc == ARMDB_CORRUPT || (rc == ARMDB_BUSY && count > 0))
+            rc = ARMDB_OK; /* that batch stays as it is */
+    }
+    atomic_store_explicit(&store->compactor.segments_left, 0, memory_order_relaxed);
+    adb_free(ADB_MEM_MISC, inputs);
+    return rc;
+}
+
+/* Bytes and number of the listed segments. */
+static void measure(struct armdb *store, uint64_t *segments, uint64_t *bytes)
+{
+    const struct manifest *manifest = &store->log.locked.manifest;
+
+    *bytes = 0;
+    adb_mutex_lock(&store->log.manifest_lock);
+    *segments = manifest->segment_count;
+    for (size_t i = 0; i < manifest->segment_count; i++)
+        *bytes += manifest->segments[i].length;
+    adb_mutex_unlock(&store->log.manifest_lock);
+}
+
+enum armdb_rc armdb_compact(struct armdb *store, const struct armdb_watch *watch,
+                            struct armdb_compact_info *info, struct armdb_error *err)
+{
+    static const struct armdb_watch never = {NULL, NULL};
+    struct epoch_slot *slot = NULL;
+    struct candidates list = {NULL, 0, 0};
+    uint64_t moved;
+    enum armdb_rc rc;
+
+    memset(info, 0, sizeof *info);
+    if (atomic_load_explicit(&store->foreign, memory_order_relaxed))
+        return ADB_FAIL(ARMDB_FORKED, err, "this process is a fork of the store's own");
+    rc = log_writable(&store->log, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    if (epoch_slot_create(store->epoch, &slot) != ARMDB_OK)
+        return ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a compaction");
+    adb_mutex_lock(&store->compactor.lock);
+    moved = atomic_load_explicit(&store->compactor.bytes_moved, memory_order_relaxed);
+    rc = seal_everything(store, slot, err);
+    measure(store, &info->segments_before, &info->bytes_before);
+    if (rc == ARMDB_OK)
+        rc = list_eligible(store, &list, err);
+    if (rc == ARMDB_OK)
+        rc = run_batches(store, slot, watch != NULL ? watch : &never, &list, err);
+    compact_bury(store);
+    measure(store, &info->segments_after, &info->bytes_after);
+    info->bytes_moved =
+        atomic_load_explicit(&store->compactor.bytes_moved, memory_order_relaxed) - moved;
+    adb_mutex_unlock(&store->compactor.lock);
+    adb_free(ADB_MEM_MISC, list.items);
+    epoch_slot_destroy(slot);
+    return rc;
+}
+
+void armdb_compact_pause(struct armdb *store, bool paused)
+{
+    atomic_store_explicit(&store->compactor.paused, paused, memory_order_relaxed);
+    if (!paused)
+        compactor_wake(store);
+}
+
+void armdb_compact_rate(struct armdb *store, uint64_t bytes_per_second)
+{
+    atomic_store_explicit(&store->compactor.rate, bytes_per_second, memory_order_relaxed);
+}
+
+/* ---- The background ---- */
+
+/* Compacts while there is something to do. False after a failure. */
+static bool work(struct armdb *store, struct epoch_slot *slot)
+{
+    struct compactor *compactor = &store->compactor;
+    enum armdb_rc rc = ARMDB_OK;
+
+    while (rc == ARMDB_OK &&
+           !atomic_load_explicit(&compactor->stopping, memory_order_relaxed) &&
+           !atomic_load_explicit(&compactor->paused, memory_order_relaxed)) {
+        struct armdb_error err;
+
+        adb_mutex_lock(&compactor->lock);
+        rc = log_writable(&store->log, &err);
+        if (rc == ARMDB_OK)
+            rc = step(store, slot, &err);
+        compact_bury(store);
+        adb_mutex_unlock(&compactor->lock);
+    }
+    return rc == ARMDB_OK || rc == ARMDB_DONE;
+}
+
+static void run_thread(void *arg)
+{
+    struct armdb *store = arg;
+    struct compactor *compactor = &store->compactor;
+    struct epoch_slot *slot = NULL;
+    bool has_slot = epoch_slot_create(store->epoch, &slot) == ARMDB_OK;
+
+    adb_mutex_lock(&compactor->wake_lock);
+    while (!compactor->stop && has_slot) {
+        if (!compactor->wanted)
+            (void)adb_cond_wait_until(&compactor->wake, &compactor->wake_lock,
+                                      adb_mono_ns() + retry_ns);
+        compactor->wanted = false;
+        if (compactor->stop)
+            break;
+        adb_mutex_unlock(&compactor->wake_lock);
+        if (!work(store, slot)) {
+            adb_mutex_lock(&compactor->wake_lock);
+            compactor->wanted = false; /* not at once again */
+        } else {
+            adb_mutex_lock(&compactor->wake_lock);
+        }
+    }
+    adb_mutex_unlock(&compactor->wake_lock);
+    if (slot != NULL)
+        epoch_slot_destroy(slot);
+}
+
+void compactor_wake(struct armdb *store)
+{
+    struct compactor *compactor = &store->compactor;
+
+    if (store->read_only ||
+        atomic_load_explicit(&compactor->paused, memory_order_relaxed))
+        return;
+    atomic_store_explicit(
+        &compactor->sealed_seen,
+        atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed),
+        memory_order_relaxed);
+    adb_mutex_lock(&compactor->wake_lock);
+    if (!compactor->running && !compactor->stop &&
+        adb_thread_start(&compactor->thread, run_thread, store) == ARMDB_OK)
+        compactor->running = true;
+    compactor->wanted = true;
+    adb_cond_signal(&compactor->wake);
+    adb_mutex_unlock(&compactor->wake_lock);
+}
+
+enum armdb_rc compactor_init(struct armdb *store)
+{
+    struct compactor *compactor = &store->compactor;
+
+    atomic_init(&compactor->rate, (uint64_t)RATE_DEFAULT_MIB << 20);
+    if (adb_mutex_init(&compactor->lock, ADB_RANK_COMPACT) != ARMDB_OK ||
+        adb_mutex_init(&compactor->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||
+        adb_cond_init(&compactor->wake) != ARMDB_OK)
+        return ARMDB_NOMEM;
+    return ARMDB_OK;
+}
+
+void compactor_stop(struct armdb *store)
+{
+    struct compactor *compactor = &store->compactor;
+    bool running;
+
+    atomic_store_explicit(&compactor->stopping, true, memory_order_relaxed);
+    adb_mutex_lock(&compactor->wake_lock);
+    running = compactor->running;
+    compactor->running = false;
+    compactor->stop = true;
+    adb_cond_signal(&compactor->wake);
+    adb_mutex_unlock(&compactor->wake_lock);
+    if (running)
+        adb_thread_join(&compactor->thread);
+}
+
+void compactor_fini(struct armdb *store)
+{
+    struct compactor *compactor = &store->compactor;
+
+    while (compactor->graves != NULL) {
+        struct compact_grave *grave = compactor->graves;
+        struct armdb_error ignored; /* the next opening removes what is left */
+
+        compactor->graves = grave->next;
+        if (grave->named)
+            (void)store->io->ops->dir_unlink(store->dir, grave->segment->name, &ignored);
+        adb_free(ADB_MEM_MISC, grave); /* the segment is closed with the table */
+    }
+    adb_cond_fini(&compactor->wake);
+    adb_mutex_fini(&compactor->wake_lock);
+    adb_mutex_fini(&compactor->lock);
+}

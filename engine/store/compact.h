@@ -1,0 +1,51 @@
+/* compact.h - compaction: the state in a store, starting and ending it. Layer 4. */
+#ifndef ADB_ENGINE_STORE_COMPACT_H
+#define ADB_ENGINE_STORE_COMPACT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/base/rc.h"
+#include "engine/base/thread.h"
+
+struct armdb;
+struct segment;
+
+/* A segment that was replaced: snapshots may still read it. */
+struct compact_grave {
+    struct compact_grave *next;
+    struct segment *segment;
+    uint64_t stamp; /* snapshots from here on do not need it */
+    bool named;     /* its file is still in the folder */
+};
+
+struct compactor {
+    struct adb_mutex lock;        /* rank ADB_RANK_COMPACT: one compaction at a time */
+    struct compact_grave *graves; /* owned; guarded by `lock` */
+    uint32_t last_shard;          /* guarded by `lock` */
+    uint64_t next_place;          /* in the queue; guarded by `lock` */
+    struct adb_thread thread;
+    struct adb_mutex wake_lock; /* rank ADB_RANK_LEAF: running, stop, wanted */
+    struct adb_cond wake;
+    bool running;
+    bool stop;
+    bool wanted;
+    /* Relaxed: wishes and counters. */
+    _Atomic uint64_t sealed_seen;
+    _Atomic bool stopping;
+    _Atomic bool paused;
+    _Atomic uint64_t rate; /* bytes per second, 0 = no limit */
+    _Atomic uint64_t segments_left;
+    _Atomic uint64_t runs, failures, segments_removed, bytes_read, bytes_moved;
+};
+
+enum armdb_rc compactor_init(struct armdb *store) ADB_MUST_CHECK;
+/* A segment was sealed or rows went: look for candidates in the background. */
+void compactor_wake(struct armdb *store);
+/* Ends the thread, gives up what it does. */
+void compactor_stop(struct armdb *store);
+/* After compactor_stop(): removes the names of replaced segments. */
+void compactor_fini(struct armdb *store);
+
+#endif

@@ -1,0 +1,366 @@
+/* Compaction through the public interface: what it must keep, what it must let go, and
+ * that the answers are the same before, during and after it and after reopening. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/armdb.h"
+
+static char folder[256];
+static struct armdb_error err;
+
+#define OK(call) assert_int_equal((call), ARMDB_OK)
+
+enum { VALUE_BYTES = 2000 };
+
+static int make_folder(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    (void)state;
+    (void)snprintf(folder, sizeof folder, "%s/armdb_test_compact_XXXXXX",
+                   tmp != NULL ? tmp : "/tmp");
+    return mkdtemp(folder) == NULL;
+}
+
+static int remove_folder(void **state)
+{
+    char command[300];
+
+    (void)state;
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command) != 0;
+}
+
+struct fixture {
+    struct armdb *store;
+    struct armdb_session *session;
+    struct armdb_table *table;
+};
+
+static void open_fixture(struct fixture *f, const char *path)
+{
+    struct armdb_options options;
+
+    armdb_options_init(&options);
+    options.segment_size = 1 << 20;
+    OK(armdb_open(path, &options, &f->store, &err));
+    OK(armdb_session_open(f->store, &f->session, &err));
+    if (armdb_table_open(f->session, "t", NULL, &f->table, &err) == ARMDB_NOT_FOUND) {
+        OK(armdb_table_create(f->session, "t", "schema", 6, &f->table, &err));
+        OK(armdb_commit(f->session, &err));
+    }
+    armdb_table_set_sync(f->table, ARMDB_SYNC_OFF);
+}
+
+static void close_fixture(struct fixture *f)
+{
+    armdb_table_close(f->table);
+    armdb_session_close(f->session);
+    armdb_close(f->store);
+}
+
+/* The value of key i in version v begins with both. */
+static void put(struct fixture *f, unsigned i, unsigned v)
+{
+    char key[16];
+    char value[VALUE_BYTES];
+
+    memset(value, 'v', sizeof value);
+    (void)snprintf(key, sizeof key, "key%06u", i);
+    (void)snprintf(value, sizeof value, "%u:%u", i, v);
+    OK(armdb_put(f->session, f->table, key, strlen(key), value, sizeof value, &err));
+}
+
+static void del(struct fixture *f, unsigned i)
+{
+    char key[16];
+
+    (void)snprintf(key, sizeof key, "key%06u", i);
+    OK(armdb_delete(f->session, f->table, key, strlen(key), &err));
+}
+
+/* The version that the session sees of key i; -1 when absent. */
+static int get(struct armdb_session *session, struct armdb_table *table, unsigned i)
+{
+    char key[16];
+    struct armdb_cursor *cursor;
+    struct armdb_value value;
+    int version = -1;
+    enum armdb_rc rc;
+
+    (void)snprintf(key, sizeof key, "key%06u", i);
+    armdb_statement_begin(session);
+    OK(armdb_cursor_open(session, table, &cursor, &err));
+    rc = armdb_cursor_seek_key(cursor, key, strlen(key), &err);
+    if (rc == ARMDB_OK) {
+        unsigned got_i;
+        unsigned got_v;
+
+        OK(armdb_cursor_value(cursor, &value, &err));
+        assert_int_equal(value.len, VALUE_BYTES);
+        assert_int_equal(sscanf(value.data, "%u:%u", &got_i, &got_v), 2);
+        assert_int_equal(got_i, i);
+        version = (int)got_v;
+    } else {
+        assert_int_equal(rc, ARMDB_DONE);
+    }
+    armdb_cursor_close(cursor);
+    return version;
+}
+
+static uint64_t folder_bytes(void)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    uint64_t bytes = 0;
+
+    assert_non_null(dir);
+    while ((entry = readdir(dir)) != NULL) {
+        char path[600];
+        struct stat st;
+
+        (void)snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (stat(path, &st) == 0 && S_ISREG(st.st_mode))
+            bytes += (uint64_t)st.st_blocks * 512;
+    }
+    (void)closedir(dir);
+    return bytes;
+}
+
+static struct armdb_compact_info compact(struct fixture *f)
+{
+    struct armdb_compact_info info;
+
+    OK(armdb_compact(f->store, NULL, &info, &err));
+    return info;
+}
+
+static void after_deleting_everything_the_folder_is_nearly_empty(void **state)
+{
+    struct fixture f;
+    uint64_t peak = 0;
+
+    (void)state;
+    open_fixture(&f, folder);
+    for (unsigned v = 0; v < 5; v++) {
+        for (unsigned i = 0; i < 8000; i++) {
+            put(&f, i, v);
+            if (i % 100 == 99)
+                OK(armdb_commit(f.session, &err));
+        }
+        peak = folder_bytes() > peak ? folder_bytes() : peak;
+    }
+    for (unsigned i = 0; i < 8000; i++) {
+        del(&f, i);
+        if (i % 100 == 99)
+            OK(armdb_commit(f.session, &err));
+    }
+    (void)compact(&f);
+    print_message("peak %llu, after %llu\n", (unsigned long long)peak,
+                  (unsigned long long)folder_bytes());
+    assert_true(folder_bytes() * 100 < peak);
+    close_fixture(&f);
+    open_fixture(&f, folder);
+    assert_int_equal(armdb_count(f.table), 0);
+    assert_int_equal(get(f.session, f.table, 17), -1);
+    close_fixture(&f);
+}
+
+static void one_key_inserted_and_deleted_for_ever_stays_in_a_few_segments(void **state)
+{
+    struct fixture f;
+    struct armdb_compact_info info;
+
+    (void)state;
+    open_fixture(&f, folder);
+    for (unsigned n = 0; n < 20000; n++) {
+        put(&f, 1, n);
+        OK(armdb_commit(f.session, &err));
+        del(&f, 1);
+        OK(armdb_commit(f.session, &err));
+        if (n % 4000 == 3999)
+            (void)compact(&f);
+    }
+    info = compact(&f);
+    assert_true(info.segments_after <= 5);
+    assert_true(folder_bytes() < 4 << 20);
+    close_fixture(&f);
+    open_fixture(&f, folder);
+    assert_int_equal(get(f.session, f.table, 1), -1);
+    close_fixture(&f);
+}
+
+static void a_snapshot_reads_its_old_values_across_compactions(void **state)
+{
+    struct fixture f;
+    struct armdb_session *old;
+    struct armdb_table *table;
+
+    (void)state;
+    open_fixture(&f, folder);
+    for (unsigned i = 0; i < 1000; i++)
+        put(&f, i, 1);
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_session_open(f.store, &old, &err));
+    OK(armdb_table_open(old, "t", NULL, &table, &err));
+    OK(armdb_snapshot_acquire(old, &err));
+    assert_int_equal(get(old, table, 3), 1);
+    for (unsigned i = 0; i < 1000; i++) {
+        if (i % 2 == 0)
+            put(&f, i, 2);
+        else if (i % 3 == 0)
+            del(&f, i);
+    }
+    OK(armdb_commit(f.session, &err));
+    (void)compact(&f);
+    (void)compact(&f);
+    for (unsigned i = 0; i < 1000; i++) {
+        assert_int_equal(get(old, table, i), 1);
+        assert_int_equal(get(f.session, f.table, i), i % 2 == 0   ? 2
+                                                     : i % 3 == 0 ? -1
+                                                                  : 1);
+    }
+    armdb_snapshot_release(old);
+    armdb_table_close(table);
+    armdb_session_close(old);
+    (void)compact(&f);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(get(f.session, f.table, i), i % 2 == 0   ? 2
+                                                     : i % 3 == 0 ? -1
+                                                                  : 1);
+    close_fixture(&f);
+}
+
+static void random_writes_compactions_and_reopenings_agree_with_a_model(void **state)
+{
+    enum { KEYS = 400, STEPS = 12000 };
+    struct fixture f;
+    int model[KEYS];
+    int before[KEYS];
+    const char *given = getenv("SEED");
+    unsigned seed = given != NULL ? (unsigned)strtoul(given, NULL, 10) : 1;
+
+    (void)state;
+    print_message("SEED=%u\n", seed);
+    srand(seed);
+    open_fixture(&f, folder);
+    for (int i = 0; i < KEYS; i++)
+        model[i] = -1;
+    memcpy(before, model, sizeof model);
+    for (int step = 0; step < STEPS; step++) {
+        unsigned i = (unsigned)rand() % KEYS;
+        int what = rand() % 1000;
+
+        if (what < 300 && model[i] >= 0) {
+            del(&f, i);
+            model[i] = -1;
+        } else {
+            put(&f, i, (unsigned)step);
+            model[i] = step;
+        }
+        if (rand() % 8 != 0)
+            continue;
+        what = rand() % 1000;
+        if (what < 50) { /* prepared, then aborted */
+            OK(armdb_prepare(f.session, ARMDB_DOUBT_ABORT, &err));
+            OK(armdb_rollback(f.session, &err));
+            memcpy(model, before, sizeof model);
+        } else {
+            OK(armdb_prepare(f.session,
+                             what < 150 ? ARMDB_DOUBT_ABORT : ARMDB_DOUBT_COMMIT, &err));
+            OK(armdb_commit(f.session, &err));
+            memcpy(before, model, sizeof model);
+        }
+        if (what % 40 == 0)
+            (void)compact(&f);
+        if (what % 97 == 0) {
+            close_fixture(&f);
+            open_fixture(&f, folder);
+        }
+        if (what % 20 == 0)
+            for (unsigned k = 0; k < KEYS; k++)
+                assert_int_equal(get(f.session, f.table, k), model[k]);
+    }
+    OK(armdb_rollback(f.session, &err));
+    (void)compact(&f);
+    for (unsigned k = 0; k < KEYS; k++)
+        assert_int_equal(get(f.session, f.table, k), before[k]);
+    close_fixture(&f);
+    open_fixture(&f, folder);
+    for (unsigned k = 0; k < KEYS; k++)
+        assert_int_equal(get(f.session, f.table, k), before[k]);
+    close_fixture(&f);
+}
+
+static void a_store_in_memory_is_compacted_too(void **state)
+{
+    struct fixture f;
+    struct armdb_compact_info info;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    for (unsigned v = 0; v < 4; v++) {
+        for (unsigned i = 0; i < 2000; i++)
+            put(&f, i, v);
+        OK(armdb_commit(f.session, &err));
+    }
+    info = compact(&f);
+    assert_true(info.bytes_after * 10 < info.bytes_before * 9 ||
+                info.bytes_after < 6 << 20);
+    for (unsigned i = 0; i < 2000; i++)
+        assert_int_equal(get(f.session, f.table, i), 3);
+    close_fixture(&f);
+}
+
+static bool yes(void *arg)
+{
+    (void)arg;
+    return true;
+}
+
+static void an_interrupted_compaction_leaves_everything_as_it_was(void **state)
+{
+    struct fixture f;
+    struct armdb_compact_info info;
+    const struct armdb_watch watch = {yes, NULL};
+
+    (void)state;
+    open_fixture(&f, folder);
+    armdb_compact_pause(f.store, true);
+    for (unsigned v = 0; v < 3; v++)
+        for (unsigned i = 0; i < 1000; i++)
+            put(&f, i, v);
+    OK(armdb_commit(f.session, &err));
+    for (unsigned i = 0; i < 1000; i++)
+        put(&f, i, 3);
+    OK(armdb_commit(f.session, &err));
+    assert_int_equal(armdb_compact(f.store, &watch, &info, &err), ARMDB_INTERRUPT);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(get(f.session, f.table, i), 3);
+    close_fixture(&f);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
+    const struct CMUnitTest tests[] = {
+        TEST(after_deleting_everything_the_folder_is_nearly_empty),
+        TEST(one_key_inserted_and_deleted_for_ever_stays_in_a_few_segments),
+        TEST(a_snapshot_reads_its_old_values_across_compactions),
+        TEST(random_writes_compactions_and_reopenings_agree_with_a_model),
+        TEST(a_store_in_memory_is_compacted_too),
+        TEST(an_interrupted_compaction_leaves_everything_as_it_was),
+    };
+
+    return cmocka_run_group_tests_name("compact", tests, NULL, NULL);
+}
