@@ -1,8 +1,9 @@
 /* load.c - filling the index from what recovery delivers.
  *
  * Records come from several threads at once and in no order of time over shards: under
- * the lock of a key's hash partition the higher GSN stays; records of one transaction
- * come in its order from one thread, so that for equal GSNs the later one stays.
+ * the lock of a key's hash partition the higher (GSN, ordinal) stays. A version that is
+ * being loaded has no older one: the field holds the ordinal until the end. (Records of
+ * one transaction do not come in its order: a compaction may have moved some.)
  * Tombstones are kept as versions while loading, since older puts may still come, and
  * their nodes are removed at the end. */
 #include "engine/store/load.h"
@@ -101,12 +102,14 @@ struct loaded {
     uint64_t word;
     uint64_t location;
     uint32_t value_len;
+    uint32_t ordinal;
 };
 
 static void set_version(struct version *version, const struct loaded *loaded)
 {
     version->value_len = loaded->value_len;
     atomic_store_explicit(&version->location, loaded->location, memory_order_relaxed);
+    atomic_store_explicit(&version->older, loaded->ordinal, memory_order_relaxed);
     atomic_store_explicit(&version->word, loaded->word, memory_order_relaxed);
 }
 
@@ -141,6 +144,16 @@ static enum armdb_rc add_key(struct tab *tab, uint64_t hash, const struct record
     return ARMDB_OK;
 }
 
+/* Is what is loaded already older? */
+static bool is_newer(const struct loaded *loaded, const struct version *version)
+{
+    uint64_t word = atomic_load_explicit(&version->word, memory_order_relaxed);
+
+    if (word != loaded->word)
+        return word < loaded->word;
+    return atomic_load_explicit(&version->older, memory_order_relaxed) <= loaded->ordinal;
+}
+
 static enum armdb_rc load_record(void *arg, uint64_t segment_number, uint64_t offset,
                                  const struct record *record, uint64_t gsn,
                                  uint64_t ordinal)
@@ -157,9 +170,9 @@ static enum armdb_rc load_record(void *arg, uint64_t segment_number, uint64_t of
     bool was_live = false;
     uint32_t slot = log_slot(loader->slot_base, segment_number);
     struct loaded loaded = {(gsn << 1) | 1, location_make(slot, offset),
-                            live ? (uint32_t)record->value_len : VERSION_DELETED};
+                            live ? (uint32_t)record->value_len : VERSION_DELETED,
+                            (uint32_t)ordinal};
 
-    (void)ordinal;
     if (slot == 0)
         return ARMDB_FULL;
     if (record->kind != RECORD_PUT && record->kind != RECORD_DELETE)
@@ -182,7 +195,7 @@ static enum armdb_rc load_record(void *arg, uint64_t segment_number, uint64_t of
             tab->arena, atomic_load_explicit(&node->head, memory_order_relaxed));
 
         was_live = version->value_len != VERSION_DELETED;
-        if (atomic_load_explicit(&version->word, memory_order_relaxed) <= loaded.word)
+        if (is_newer(&loaded, version))
             set_version(version, &loaded);
         else
             live = was_live;
@@ -271,9 +284,12 @@ static void count_segments(struct armdb *store, struct tab *tab)
             struct node *node = arena_node(tab->arena, nodes[i]);
             struct version *version = arena_version(
                 tab->arena, atomic_load_explicit(&node->head, memory_order_relaxed));
-            struct segment *segment = segtab_get(
-                &store->log.segments, location_slot(atomic_load_explicit(
-                                          &version->location, memory_order_relaxed)));
+            struct segment *segment;
+
+            atomic_store_explicit(&version->older, 0, memory_order_relaxed);
+            segment = segtab_get(&store->log.segments,
+                                 location_slot(atomic_load_explicit(
+                                     &version->location, memory_order_relaxed)));
 
             if (segment != NULL)
                 (void)atomic_fetch_add_explicit(
