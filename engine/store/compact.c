@@ -436,6 +436,7 @@ void compactor_wake(struct armdb *store)
     struct compactor *compactor = &store->compactor;
 
     if (store->read_only ||
+        atomic_load_explicit(&compactor->stopping, memory_order_relaxed) ||
         atomic_load_explicit(&compactor->paused, memory_order_relaxed))
         return;
     atomic_store_explicit(
@@ -455,12 +456,18 @@ enum armdb_rc compactor_init(struct armdb *store)
 {
     struct compactor *compactor = &store->compactor;
 
+    atomic_init(&compactor->stopping, true); /* until the store is open */
     atomic_init(&compactor->rate, (uint64_t)RATE_DEFAULT_MIB << 20);
     if (adb_mutex_init(&compactor->lock, ADB_RANK_COMPACT) != ARMDB_OK ||
         adb_mutex_init(&compactor->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||
         adb_cond_init(&compactor->wake) != ARMDB_OK)
         return ARMDB_NOMEM;
     return ARMDB_OK;
+}
+
+void compactor_allow(struct armdb *store)
+{
+    atomic_store_explicit(&store->compactor.stopping, false, memory_order_relaxed);
 }
 
 void compactor_stop(struct armdb *store)

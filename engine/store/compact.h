@@ -41,6 +41,8 @@ struct compactor {
 };
 
 enum armdb_rc compactor_init(struct armdb *store) ADB_MUST_CHECK;
+/* The store is open: from now on segments may be compacted. */
+void compactor_allow(struct armdb *store);
 /* A segment was sealed or rows went: look for candidates in the background. */
 void compactor_wake(struct armdb *store);
 /* Ends the thread, gives up what it does. */

@@ -374,6 +374,8 @@ enum armdb_rc load_store(struct armdb *store, struct armdb_error *err)
     rc = catalog_sweep(store, err); /* rows of a table without a name are dead */
     for (struct tab *tab = store->tabs; rc == ARMDB_OK && tab != NULL; tab = tab->next)
         count_segments(store, tab);
+    if (rc == ARMDB_OK)
+        compactor_allow(store);
 out:
     for (size_t i = 0; i < loader.slot_count; i++)
         epoch_slot_destroy(loader.slots[i]);

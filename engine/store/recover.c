@@ -246,6 +246,9 @@ static enum armdb_rc remove_leftovers(struct recovery *recovery, struct armdb_er
     rc = recovery->dir->io->ops->dir_list(recovery->dir, visit_name, &leftovers, err);
     if (rc == ARMDB_OK && leftovers.nomem)
         rc = recovery_fail_nomem(err);
+    /* The manifest that lists them no longer may have its name in memory alone. */
+    if (rc == ARMDB_OK && !recovery->read_only && leftovers.names.count > 0)
+        rc = recovery->dir->io->ops->dir_sync(recovery->dir, err);
     for (size_t i = 0;
          rc == ARMDB_OK && !recovery->read_only && i < leftovers.names.count; i++)
         rc = remove_leftover(
