@@ -172,7 +172,8 @@ struct armdb_compact_info {
 enum armdb_rc armdb_compact(struct armdb *store, const struct armdb_watch *watch,
                             struct armdb_compact_info *info,
                             struct armdb_error *err) ADB_MUST_CHECK;
-/* Holds the background's compaction, or lets it go on. Not armdb_compact(). */
+/* Lets the background compact (it does not until it is asked), or holds it. Holds
+ * nothing of armdb_compact(). */
 void armdb_compact_pause(struct armdb *store, bool paused);
 /* Bytes per second that a compaction reads and writes, 0 = no limit; 256 MiB at first. */
 void armdb_compact_rate(struct armdb *store, uint64_t bytes_per_second);

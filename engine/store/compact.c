@@ -457,6 +457,7 @@ enum armdb_rc compactor_init(struct armdb *store)
     struct compactor *compactor = &store->compactor;
 
     atomic_init(&compactor->stopping, true); /* until the store is open */
+    atomic_init(&compactor->paused, true);   /* until somebody asks for the background */
     atomic_init(&compactor->rate, (uint64_t)RATE_DEFAULT_MIB << 20);
     if (adb_mutex_init(&compactor->lock, ADB_RANK_COMPACT) != ARMDB_OK ||
         adb_mutex_init(&compactor->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||

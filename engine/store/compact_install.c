@@ -313,6 +313,12 @@ static void unlink_graves(struct armdb *store)
     adb_mutex_unlock(&log->manifest_lock);
 }
 
+static void close_segment(void *context, uint64_t handle)
+{
+    (void)context;
+    segment_close((struct segment *)(uintptr_t)handle);
+}
+
 void compact_bury(struct armdb *store)
 {
     struct compact_grave **link = &store->compactor.graves;
@@ -337,15 +343,17 @@ void compact_bury(struct armdb *store)
         grave->next = closing;
         closing = grave;
     }
-    if (closing != NULL)
-        epoch_drain(store->epoch); /* readers that had found it have left */
+    if (closing == NULL)
+        return;
     while (closing != NULL) {
         struct compact_grave *grave = closing;
 
         closing = grave->next;
-        segment_close(grave->segment);
+        epoch_retire_handle(store->epoch, (uint64_t)(uintptr_t)grave->segment,
+                            close_segment, NULL);
         adb_free(ADB_MEM_MISC, grave);
     }
+    epoch_drain(store->epoch); /* readers that had found them leave first */
 }
 
 /* ---- All of it ---- */

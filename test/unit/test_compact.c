@@ -152,6 +152,7 @@ static void after_deleting_everything_the_folder_is_nearly_empty(void **state)
 
     (void)state;
     open_fixture(&f, folder);
+    armdb_compact_pause(f.store, false);
     for (unsigned v = 0; v < 5; v++) {
         for (unsigned i = 0; i < 8000; i++) {
             put(&f, i, v);
@@ -254,6 +255,7 @@ static void random_writes_compactions_and_reopenings_agree_with_a_model(void **s
     print_message("SEED=%u\n", seed);
     srand(seed);
     open_fixture(&f, folder);
+    armdb_compact_pause(f.store, false);
     for (int i = 0; i < KEYS; i++)
         model[i] = -1;
     memcpy(before, model, sizeof model);
