@@ -112,6 +112,13 @@ static enum armdb_rc check_top(struct armdb_session *session, const struct tab *
             if (session->snapshot_read)
                 return ARMDB_BUSY_SNAPSHOT;
             session_snapshot_refresh(session);
+            /* The stamp is set before the counter moves: in between, the newest snapshot
+             * does not have the version yet, and what is read with it would be old. */
+            if (stamp > session_snapshot(session)) {
+                session->busy_txn = write->txn->id;
+                session->busy_any = false;
+                return ARMDB_BUSY;
+            }
         }
     }
     return ARMDB_OK;

@@ -247,6 +247,90 @@ static uint64_t choose_seed(void)
     return seed;
 }
 
+/* ---- A counter ---- */
+
+enum { COUNTER_THREADS = 6, COUNTER_STEPS = 6000 };
+
+/* One increment that has read nothing before. */
+static enum armdb_rc increment(struct armdb_session *session, struct armdb_table *table,
+                               struct armdb_cursor *cursor, struct armdb_error *err)
+{
+    uint32_t key = 0;
+    int64_t count = 0;
+    enum armdb_rc rc = armdb_begin(session, err);
+
+    if (rc != ARMDB_OK)
+        return rc;
+    armdb_expect_write(session);
+    rc = read_balance(cursor, key, &count, err);
+    count++;
+    if (rc == ARMDB_OK)
+        rc = armdb_put(session, table, &key, sizeof key, &count, sizeof count, err);
+    if (rc == ARMDB_OK)
+        rc = armdb_commit(session, err);
+    return rc;
+}
+
+static void count_up(void *arg)
+{
+    struct worker *worker = arg;
+    struct bank *bank = worker->bank;
+    struct armdb_session *session = NULL;
+    struct armdb_table *table = NULL;
+    struct armdb_cursor *cursor = NULL;
+    struct armdb_error err = {ARMDB_OK, 0, ""};
+
+    if (armdb_session_open(bank->store, &session, &err) != ARMDB_OK ||
+        armdb_table_open(session, "bank", NULL, &table, &err) != ARMDB_OK ||
+        armdb_cursor_open(session, table, &cursor, &err) != ARMDB_OK)
+        complain(bank, "setup", err.text);
+    for (int done = 0; done < COUNTER_STEPS && atomic_load(&bank->wrong) == 0;) {
+        enum armdb_rc rc = increment(session, table, cursor, &err);
+
+        done += rc == ARMDB_OK;
+        if (rc == ARMDB_BUSY && armdb_wait(session, 1000) != ARMDB_OK)
+            complain(bank, "wait", "nobody let go of the key");
+        if (rc != ARMDB_OK &&
+            rc != ARMDB_BUSY) /* ARMDB_BUSY_SNAPSHOT, too: nothing was read before */
+            complain(bank, "increment", err.text);
+        if (rc != ARMDB_OK && armdb_rollback(session, &err) != ARMDB_OK)
+            complain(bank, "rollback", err.text);
+    }
+    armdb_cursor_close(cursor);
+    armdb_table_close(table);
+    armdb_session_close(session);
+}
+
+static void no_increment_is_lost(void **state)
+{
+    struct adb_thread threads[COUNTER_THREADS];
+    struct worker worker;
+    struct bank bank;
+    struct armdb_session *session;
+    struct armdb_table *table;
+    struct armdb_cursor *cursor;
+    struct armdb_error err;
+    int64_t count = 0;
+
+    (void)state;
+    open_bank(&bank, ":memory:");
+    worker.bank = &bank;
+    for (int i = 0; i < COUNTER_THREADS; i++)
+        assert_int_equal(adb_thread_start(&threads[i], count_up, &worker), ARMDB_OK);
+    for (int i = 0; i < COUNTER_THREADS; i++)
+        adb_thread_join(&threads[i]);
+    assert_int_equal(bank.wrong, 0);
+    assert_int_equal(armdb_session_open(bank.store, &session, &err), ARMDB_OK);
+    assert_int_equal(armdb_table_open(session, "bank", NULL, &table, &err), ARMDB_OK);
+    assert_int_equal(armdb_cursor_open(session, table, &cursor, &err), ARMDB_OK);
+    assert_int_equal(read_balance(cursor, 0, &count, &err), ARMDB_OK);
+    assert_int_equal(count, START + COUNTER_THREADS * COUNTER_STEPS);
+    armdb_cursor_close(cursor);
+    armdb_table_close(table);
+    armdb_session_close(session);
+    armdb_close(bank.store);
+}
+
 static void every_sum_is_right_in_a_memory_store(void **state)
 {
     struct bank bank;
@@ -295,6 +379,7 @@ static void every_sum_is_right_on_disk_and_after_reopening(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_increment_is_lost),
         cmocka_unit_test(every_sum_is_right_in_a_memory_store),
         cmocka_unit_test(every_sum_is_right_on_disk_and_after_reopening),
     };
