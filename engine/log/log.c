@@ -227,7 +227,10 @@ enum armdb_rc log_new_segment(struct log *log, uint32_t shard, uint64_t bytes,
         (void)ADB_FAIL(rc, err, "out of memory for the manifest");
         goto out;
     }
-    log->locked.manifest.watermark = header.watermark;
+    /* A compaction may have raised it since. It never falls: below it segments have gone
+     * whose frames nobody must look for. */
+    if (header.watermark > log->locked.manifest.watermark)
+        log->locked.manifest.watermark = header.watermark;
     log->locked.manifest.next_table =
         atomic_load_explicit(&log->next_table, memory_order_relaxed);
     may_be_listed = true;
