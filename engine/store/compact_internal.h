@@ -69,7 +69,8 @@ struct compaction {
     size_t close_count;
     bool closes_known; /* those of every segment in question */
     bool closes_wanted;
-    uint64_t *commits; /* owned: targets of commit verdicts in the inputs */
+    bool closes_damaged; /* some may stand behind damage */
+    uint64_t *commits;   /* owned: targets of commit verdicts in the inputs */
     size_t commit_count;
 
     /* The frame being read. */

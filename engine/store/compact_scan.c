@@ -294,6 +294,13 @@ static enum armdb_rc scan_listed(struct compaction *c,
     return rc;
 }
 
+/* Do frames of a sealed segment end before its length, not by a SEAL? */
+static bool is_cut_short(const struct scan_result *result, uint64_t length)
+{
+    return result->end < length && !result->sealed &&
+           !(result->clean && length - result->end < FRAME_ALIGNMENT);
+}
+
 /* Finds the CLOSE of every chunk in the inputs' shards. */
 static enum armdb_rc search_closes(struct compaction *c)
 {
@@ -307,8 +314,12 @@ static enum armdb_rc search_closes(struct compaction *c)
 
         for (size_t k = 0; k < c->input_count; k++)
             same_shard = same_shard || c->inputs[k]->header.shard == listed->shard;
-        if (same_shard && listed->kind == SEGMENT_LOG)
-            rc = scan_listed(c, listed, &visitor, &result);
+        if (!same_shard || listed->kind != SEGMENT_LOG)
+            continue;
+        memset(&result, 0, sizeof result);
+        rc = scan_listed(c, listed, &visitor, &result);
+        if (listed->sealed && is_cut_short(&result, listed->length))
+            c->closes_damaged = true;
     }
     c->closes_known = rc == ARMDB_OK;
     return rc;
@@ -366,6 +377,11 @@ static enum armdb_rc read_frame(void *arg, const struct frame *frame, uint64_t o
     }
     if (rc != ARMDB_OK)
         return rc;
+    if (close == NULL && c->closes_damaged)
+        return ADB_FAIL(ARMDB_CORRUPT, c->err,
+                        "%s holds a part of a transaction whose end may stand in a "
+                        "damaged segment: it is not compacted",
+                        c->reading->name);
     if (close == NULL)
         return ARMDB_DONE; /* a transaction that never ended */
     c->gsn = close->gsn;
@@ -459,8 +475,7 @@ static enum armdb_rc read_input(struct compaction *c, struct segment *input)
     memset(&result, 0, sizeof result);
     c->reading = input;
     rc = scan_listed(c, listed, &visitor, &result);
-    if (rc == ARMDB_OK && result.end < input->length && !result.sealed &&
-        !(result.clean && input->length - result.end < FRAME_ALIGNMENT)) {
+    if (rc == ARMDB_OK && is_cut_short(&result, input->length)) {
         input->damaged = true;
         rc = ADB_FAIL(ARMDB_CORRUPT, c->err,
                       "segment %s is damaged at offset %llu (%s): it is not compacted",
@@ -566,6 +581,10 @@ enum armdb_rc compact_gather(struct compaction *c)
             i = SIZE_MAX;
         }
     }
+    /* C2: what was found superseded, or committed by its rule's verdict alone, was so in
+     * memory; before the inputs go, the verdicts that say so are on the disk. */
+    if (rc == ARMDB_OK)
+        rc = log_sync_all(&c->store->log, c->err);
     if (rc != ARMDB_OK)
         return rc;
     if (c->moved_count > 1)
