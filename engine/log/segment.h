@@ -37,10 +37,11 @@ struct segment {
     bool sealed;          /* its SEAL is on the disk */
 
     _Atomic uint64_t live_bytes; /* of records in a version chain; relaxed */
-    _Atomic uint64_t body_bytes; /* of all records and the gaps between them; relaxed */
+    _Atomic uint64_t body_bytes; /* of all records; relaxed; 0: not counted */
 
     /* Compaction's alone, under its lock. */
     uint64_t kept_bytes; /* of tombstones that could not go */
+    uint64_t kept_gsn;   /* the lowest of theirs */
     uint64_t blocker;    /* number of the segment because of which */
     uint64_t place;      /* in the queue, 0 = not yet */
     bool damaged;        /* a record does not check: stays for good */

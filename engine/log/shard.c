@@ -244,8 +244,9 @@ static void put_frame(struct log *log, struct shard *shard, struct segment *segm
     (void)atomic_fetch_add_explicit(&log->stats.bytes, place->end - segment->length,
                                     memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&log->stats.frames, 1, memory_order_relaxed);
-    (void)atomic_fetch_add_explicit(&segment->body_bytes, frame->body_len,
-                                    memory_order_relaxed);
+    for (size_t i = 0; i < count; i++)
+        (void)atomic_fetch_add_explicit(&segment->body_bytes, records[i].size,
+                                        memory_order_relaxed);
     segment->length = place->end;
     if (undecided != NULL)
         shard->locked.undecided++;

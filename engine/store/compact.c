@@ -147,6 +147,21 @@ static void weigh(struct segment *segment, struct candidate *candidate)
     candidate->dead = body > live ? body - live : 0;
 }
 
+/* The segment that blocked its tombstones is gone. Those may go now, if only segments
+ * that are younger are left; else one of them is the blocker: two outputs that block one
+ * another are not rewritten in turn for ever. Manifest lock held. */
+static void look_again(struct armdb *store, struct segment *segment)
+{
+    struct compaction alone = {.store = store, .inputs = &segment, .input_count = 1};
+    uint64_t blocker;
+
+    if (compact_floor(&alone, &blocker) > segment->kept_gsn) {
+        segment->kept_bytes = 0;
+        blocker = 0;
+    }
+    segment->blocker = blocker;
+}
+
 /* Everything that C1 allows. The lock is held. */
 static enum armdb_rc list_eligible(struct armdb *store, struct candidates *list,
                                    struct armdb_error *err)
@@ -172,10 +187,8 @@ static enum armdb_rc list_eligible(struct armdb *store, struct candidates *list,
             listed->gsn_high > durable || listed->gsn_high > settled)
             continue;
         if (segment->blocker != 0 &&
-            manifest_find(&log->locked.manifest, segment->blocker) == NULL) {
-            segment->kept_bytes = 0; /* its tombstones may go now */
-            segment->blocker = 0;
-        }
+            manifest_find(&log->locked.manifest, segment->blocker) == NULL)
+            look_again(store, segment);
         weigh(segment, candidate);
         candidate->small = listed->length < log->segment_size / SMALL_PART;
         list->small += candidate->small;

@@ -81,6 +81,7 @@ struct compaction {
 
     uint64_t dropped_gsn; /* highest of a tombstone that goes */
     uint64_t kept_bytes;  /* of tombstones that stay */
+    uint64_t kept_gsn;    /* the lowest of theirs; 0: none stays */
     uint64_t blocker;
     uint64_t gsn_low; /* of the output */
     uint64_t gsn_high;

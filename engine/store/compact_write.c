@@ -106,6 +106,27 @@ static void note_gsn(struct compaction *c, uint64_t gsn)
         c->gsn_high = gsn;
 }
 
+/* As live bytes are counted: gaps, GSNs and ordinals, which no further compaction takes
+ * away, are not among them. */
+static void count_body(struct compaction *c, const struct moved *moved)
+{
+    struct record record = {.kind = RECORD_PUT, .table = moved->table};
+    uint64_t bytes;
+
+    record.key_len = moved->key_len;
+    if (moved->value_len == VERSION_DELETED)
+        record.kind = RECORD_DELETE;
+    else
+        record.value_len = moved->value_len;
+    bytes = record_size(&record);
+    (void)atomic_fetch_add_explicit(&c->output->body_bytes, bytes, memory_order_relaxed);
+    if (moved->value_len != VERSION_DELETED)
+        return;
+    c->kept_bytes += bytes;
+    if (c->kept_gsn == 0 || moved->gsn < c->kept_gsn)
+        c->kept_gsn = moved->gsn;
+}
+
 static enum armdb_rc write_frame(struct writer *w, size_t first, size_t last,
                                  uint32_t count)
 {
@@ -132,8 +153,7 @@ static enum armdb_rc write_frame(struct writer *w, size_t first, size_t last,
         memcpy(w->buffer + (offset - w->from), moved->bytes, moved->size);
         moved->to = offset;
         note_gsn(c, moved->gsn);
-        if (moved->value_len == VERSION_DELETED)
-            c->kept_bytes += moved->size;
+        count_body(c, moved);
         offset += moved->size;
     }
     frame.watermark = gsn_durable(&c->store->log.gsn);
@@ -141,8 +161,6 @@ static enum armdb_rc write_frame(struct writer *w, size_t first, size_t last,
     frame.durable_bytes = SEGMENT_FIRST_FRAME;
     frame.body_len = stop - start - FRAME_HEADER_BYTES;
     frame_encode(&frame, w->buffer + (start - w->from), output->seed, start);
-    (void)atomic_fetch_add_explicit(&output->body_bytes, frame.body_len,
-                                    memory_order_relaxed);
     w->end = stop;
     return write_out(w, false);
 }
@@ -222,6 +240,7 @@ enum armdb_rc compact_write(struct compaction *c)
         c->output->gsn_high = c->gsn_high;
         c->output->sealed = true;
         c->output->kept_bytes = c->kept_bytes;
+        c->output->kept_gsn = c->kept_gsn;
         c->output->blocker = c->blocker;
     }
     adb_free_aligned(ADB_MEM_LOG, w.buffer);
