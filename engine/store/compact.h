@@ -8,12 +8,14 @@
 
 #include "engine/base/rc.h"
 #include "engine/base/thread.h"
+#include "engine/index/epoch.h"
 
 struct armdb;
 struct segment;
 
 /* A segment that was replaced: snapshots may still read it. */
 struct compact_grave {
+    struct epoch_item retired; /* first: closed through the epoch */
     struct compact_grave *next;
     struct segment *segment;
     uint64_t stamp; /* snapshots from here on do not need it */

@@ -313,10 +313,13 @@ static void unlink_graves(struct armdb *store)
     adb_mutex_unlock(&log->manifest_lock);
 }
 
-static void close_segment(void *context, uint64_t handle)
+static void close_grave(void *context, struct epoch_item *item)
 {
+    struct compact_grave *grave = (struct compact_grave *)(void *)item;
+
     (void)context;
-    segment_close((struct segment *)(uintptr_t)handle);
+    segment_close(grave->segment);
+    adb_free(ADB_MEM_MISC, grave);
 }
 
 void compact_bury(struct armdb *store)
@@ -349,9 +352,7 @@ void compact_bury(struct armdb *store)
         struct compact_grave *grave = closing;
 
         closing = grave->next;
-        epoch_retire_handle(store->epoch, (uint64_t)(uintptr_t)grave->segment,
-                            close_segment, NULL);
-        adb_free(ADB_MEM_MISC, grave);
+        epoch_retire(store->epoch, &grave->retired, close_grave, NULL);
     }
     epoch_drain(store->epoch); /* readers that had found them leave first */
 }

@@ -513,6 +513,8 @@ enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err)
     if (rc != ARMDB_OK)
         return rc;
     rc = walk_catalog(session, collect_id, &listed, err);
+    if (rc == ARMDB_NOMEM)
+        (void)ADB_FAIL(rc, err, "out of memory reading the catalogue of %s", store->path);
     if (rc == ARMDB_OK) {
         pass_ids_seen(store, &listed);
         taken = take_unlisted(store, &listed);
