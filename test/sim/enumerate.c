@@ -40,6 +40,9 @@ static const struct sim_plan plans[] = {
     {"off", SIM_ODD_ENDS | SIM_CHUNKS | SIM_FLUSH, 2, 3, 7, ARMDB_SYNC_OFF},
     {"mixed", SIM_ODD_ENDS | SIM_ROTATE | SIM_CHUNKS | SIM_DDL | SIM_FLUSH, 3, 4, 5, -1},
     {"backup", SIM_ODD_ENDS | SIM_ROTATE | SIM_DDL | SIM_BACKUP, 2, 3, 5, -1},
+    {"compact", SIM_ODD_ENDS | SIM_ROTATE | SIM_DDL | SIM_COMPACT, 2, 3, 6, -1},
+    {"moved", SIM_ODD_ENDS | SIM_ROTATE | SIM_CHUNKS | SIM_COMPACT, 2, 2, 7, -1},
+    {"together", SIM_ODD_ENDS | SIM_ROTATE | SIM_COMPACT | SIM_BACKUP, 2, 3, 5, -1},
     {"direct", SIM_ODD_ENDS | SIM_ROTATE | SIM_DIRECT, 2, 2, 6, ARMDB_SYNC_FULL},
 };
 enum { PLANS = sizeof plans / sizeof plans[0], HASHES_MAX = 16, JOBS_MAX = 64 };

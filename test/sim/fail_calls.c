@@ -38,6 +38,8 @@ static const struct sim_plan plans[] = {
      ARMDB_SYNC_FULL},
     {"group", SIM_ROTATE | SIM_ODD_ENDS | SIM_FAULTS | SIM_FLUSH, 2, 3, 3, -1},
     {"backup", SIM_BACKUP | SIM_ROTATE | SIM_FAULTS, 2, 1, 4, ARMDB_SYNC_FULL},
+    {"compact", SIM_COMPACT | SIM_ROTATE | SIM_ODD_ENDS | SIM_FAULTS, 2, 1, 5,
+     ARMDB_SYNC_FULL},
     {"large", SIM_LARGE | SIM_FAULTS, 2, 1, 5, ARMDB_SYNC_NORMAL},
 };
 enum { PLANS = sizeof plans / sizeof plans[0], JOBS_MAX = 64 };

@@ -558,6 +558,14 @@ static void back_up(struct worker *w)
     history->backup_done = now();
 }
 
+/* It changes nothing that anybody sees. */
+static void compact(struct worker *w)
+{
+    struct armdb_compact_info info;
+
+    must(w, armdb_compact(w->world->store, NULL, &info, &w->err), "compact");
+}
+
 static void work(void *arg)
 {
     struct worker *w = arg;
@@ -571,6 +579,8 @@ static void work(void *arg)
             back_up(w);
         if ((w->world->plan->what & SIM_FLUSH) != 0 && sim_below(&w->random, 4) == 0)
             flush(w);
+        if ((w->world->plan->what & SIM_COMPACT) != 0 && sim_below(&w->random, 3) == 0)
+            compact(w);
     }
     armdb_session_close(w->session);
     if (sim_sched_locks_held() > 0)
@@ -601,6 +611,8 @@ void sim_run(struct armdb *store, const struct sim_plan *plan, uint64_t seed, bo
         workers[i].random = sim_mix(seed + i);
         workers[i].value = malloc(SIM_VALUE_MAX);
     }
+    if ((plan->what & SIM_COMPACT) != 0 && (sim_mix(seed) & 1) != 0)
+        armdb_compact_pause(store, false); /* in the background, too */
     begin_store(&workers[0]);
     for (uint32_t i = 0; i < plan->sessions; i++)
         start_session(&threads[i], &workers[i]);
