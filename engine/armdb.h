@@ -258,6 +258,15 @@ enum armdb_doubt { ARMDB_DOUBT_COMMIT = 0, ARMDB_DOUBT_ABORT = 1, ARMDB_DOUBT_AS
  * the first read or write. */
 enum armdb_rc armdb_begin(struct armdb_session *session,
                           struct armdb_error *err) ADB_MUST_CHECK;
+/* The same for one of a group of writers that exclude one another by a lock of their own,
+ * which they let go before armdb_commit() or armdb_rollback(): the caller has the lock.
+ * `group` names it, not 0. If the session is in a transaction it joins the group as well.
+ *
+ * Errors also: ARMDB_BUSY while another of the group is still ending (armdb_wait() waits
+ *         for it), ARMDB_BUSY_SNAPSHOT as armdb_snapshot_is_stale() says, when none was
+ *         open. */
+enum armdb_rc armdb_begin_in_group(struct armdb_session *session, uint64_t group,
+                                   struct armdb_error *err) ADB_MUST_CHECK;
 bool armdb_in_transaction(const struct armdb_session *session);
 /* The statement that begins now will write. If the session has read nothing yet, its
  * first look-up by whole key (armdb_cursor_seek_key) takes the key as a writer does

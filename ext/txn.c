@@ -44,6 +44,9 @@
  * A memory store belongs to one connection and needs none of this. */
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "ext/drop.h"
 #include "ext/errmap.h"
 #include "ext/vtab.h"
@@ -52,7 +55,36 @@ SQLITE_EXTENSION_INIT3
 
 #define HELPER "armdb_snapshot"
 
+enum {
+    ENDING_MS = 2000
+}; /* for a commit whose file lock has gone: mostly microseconds */
+
 /* ---- Begin, sync, commit, rollback ---- */
+
+/* Names the database file, whose lock lets one transaction write at a time. */
+static uint64_t file_group(const struct vtab *vtab)
+{
+    const char *file = sqlite3_db_filename(vtab->conn->db, vtab->schema_name);
+    uint64_t hash = file == NULL ? 0 : XXH3_64bits(file, strlen(file));
+
+    return hash == 0 ? 1 : hash;
+}
+
+/* Tables in a database file are serializable, as SQLite's own are in WAL mode: the file's
+ * lock lets one write at a time, and it must not build on an old moment. SQLite lets that
+ * lock go before it calls xCommit: so first the one before is waited for, a short time.
+ */
+static int begin_serializable(struct vtab *vtab)
+{
+    struct armdb_session *session = vtab->store->session;
+    enum armdb_rc rc;
+
+    do {
+        rc = armdb_begin_in_group(session, file_group(vtab), NULL);
+    } while (rc == ARMDB_BUSY && armdb_wait(session, ENDING_MS) == ARMDB_OK);
+    /* The message is SQLite's own for the code. */
+    return rc == ARMDB_OK ? SQLITE_OK : errmap_to_sqlite(rc);
+}
 
 int vtab_begin(sqlite3_vtab *base)
 {
@@ -64,13 +96,10 @@ int vtab_begin(sqlite3_vtab *base)
         return rc;
     if (vtab->store->drops != NULL && !armdb_in_transaction(vtab->store->session))
         drop_settle(vtab->store, 1);
-    /* Tables in a database file are serializable, as SQLite's own are in WAL mode: the
-     * file's lock lets one write at a time, and it must not build on an old moment. */
-    if (!vtab->temp && !vtab->store->memory &&
-        !armdb_in_transaction(vtab->store->session) &&
-        armdb_snapshot_is_stale(vtab->store->session))
-        return SQLITE_BUSY_SNAPSHOT;
-    rc = errmap_vtab(base, armdb_begin(vtab->store->session, &error), &error);
+    if (!vtab->temp && !vtab->store->memory)
+        rc = begin_serializable(vtab);
+    else
+        rc = errmap_vtab(base, armdb_begin(vtab->store->session, &error), &error);
     if (rc == SQLITE_OK)
         armdb_expect_write(vtab->store->session);
     if (rc == SQLITE_OK && !vtab->enlisted) {

@@ -142,6 +142,8 @@ struct txn {
     struct txn *next_committed; /* guarded by the store's txn lock */
 };
 
+enum { SESSION_GROUPS_MAX = 4 };
+
 struct armdb_session {
     struct armdb *store;
     struct epoch_slot *slot; /* owned */
@@ -166,6 +168,7 @@ struct armdb_session {
     struct armdb_session *previous;
     struct armdb_session *waits_for;
     uint64_t open_txn; /* id of the open transaction, 0 = none */
+    uint64_t groups[SESSION_GROUPS_MAX]; /* of the open transaction; 0 = none */
 
     /* Statistics: the owner adds, others read; relaxed. */
     _Atomic uint64_t nodes_touched;

@@ -68,6 +68,71 @@ enum armdb_rc armdb_begin(struct armdb_session *session, struct armdb_error *err
     return ARMDB_OK;
 }
 
+static bool is_in_group(const struct armdb_session *session, uint64_t group)
+{
+    for (int i = 0; i < SESSION_GROUPS_MAX; i++)
+        if (session->groups[i] == group)
+            return true;
+    return false;
+}
+
+/* Another open transaction of the group; NULL when there is none. */
+static const struct armdb_session *find_in_group_locked(
+    const struct armdb_session *session, uint64_t group)
+    ADB_REQUIRES(session->store->txn_lock)
+{
+    for (const struct armdb_session *s = session->store->sessions; s != NULL; s = s->next)
+        if (s != session && s->open_txn != 0 && is_in_group(s, group))
+            return s;
+    return NULL;
+}
+
+/* A fifth group of one transaction is not noted: its others do not wait for this one. */
+static void join_group_locked(struct armdb_session *session, uint64_t group)
+    ADB_REQUIRES(session->store->txn_lock)
+{
+    for (int i = 0; i < SESSION_GROUPS_MAX && !is_in_group(session, group); i++)
+        if (session->groups[i] == 0)
+            session->groups[i] = group;
+}
+
+static void leave_groups_locked(struct armdb_session *session)
+    ADB_REQUIRES(session->store->txn_lock)
+{
+    session->open_txn = 0;
+    memset(session->groups, 0, sizeof session->groups);
+}
+
+enum armdb_rc armdb_begin_in_group(struct armdb_session *session, uint64_t group,
+                                   struct armdb_error *err)
+{
+    struct armdb *store = session->store;
+    const struct armdb_session *other;
+    enum armdb_rc rc;
+
+    /* The lock was let go before the commit was published: until it is, what that commit
+     * changed would look unchanged. */
+    adb_mutex_lock(&store->txn_lock);
+    other = find_in_group_locked(session, group);
+    if (other != NULL) {
+        session->busy_txn = other->open_txn;
+        session->busy_any = false;
+    }
+    adb_mutex_unlock(&store->txn_lock);
+    if (other != NULL)
+        return ADB_FAIL(ARMDB_BUSY, err, "another writer is ending its transaction");
+    if (session->txn == NULL && armdb_snapshot_is_stale(session))
+        return ADB_FAIL(ARMDB_BUSY_SNAPSHOT, err,
+                        "others have committed since this transaction's first read");
+    rc = armdb_begin(session, err);
+    if (rc != ARMDB_OK)
+        return rc;
+    adb_mutex_lock(&store->txn_lock);
+    join_group_locked(session, group);
+    adb_mutex_unlock(&store->txn_lock);
+    return ARMDB_OK;
+}
+
 bool armdb_in_transaction(const struct armdb_session *session)
 {
     return session->txn != NULL;
@@ -579,7 +644,7 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
         newid_committed(txn);
         newid_left(txn);
     }
-    session->open_txn = 0;
+    leave_groups_locked(session);
     wake_waiters_locked(store);
     adb_mutex_unlock(&store->txn_lock);
     /* From here on whoever settles may free the transaction. */
@@ -609,7 +674,7 @@ enum armdb_rc armdb_rollback(struct armdb_session *session, struct armdb_error *
     newid_left(txn);
     newid_forgotten(txn);
     adb_mutex_lock(&store->txn_lock);
-    session->open_txn = 0;
+    leave_groups_locked(session);
     wake_waiters_locked(store);
     adb_mutex_unlock(&store->txn_lock);
     stat_add(&store->stats.rollbacks, 1);

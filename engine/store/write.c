@@ -295,7 +295,7 @@ static enum armdb_rc write_row(struct armdb_session *session, struct armdb_table
 {
     enum armdb_rc rc;
     struct txn *txn;
-    struct txn_tab *written;
+    struct txn_tab *written = NULL;
     struct txn_write *write = NULL;
     struct bump_mark writes_mark;
     struct bump_mark records_mark;
