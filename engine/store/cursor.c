@@ -175,7 +175,9 @@ static enum armdb_rc take_row(struct armdb_cursor *cursor, node_ref ref, bool *t
         return ARMDB_OK;
     row->node = ref;
     row->key_len = node_key_len(node);
-    rc = grow(&cursor->bytes, &cursor->bytes_capacity, cursor->bytes_used + row->key_len);
+    /* One more: an empty key has an address, too, or the next batch would begin anew. */
+    rc = grow(&cursor->bytes, &cursor->bytes_capacity,
+              cursor->bytes_used + row->key_len + 1);
     if (rc != ARMDB_OK)
         return rc;
     memcpy(cursor->bytes + cursor->bytes_used, node->key, row->key_len);
@@ -499,7 +501,7 @@ static enum armdb_rc take_nodes(struct armdb_cursor *cursor, const node_ref *nod
         return ARMDB_OK;
     }
     rc = grow(&cursor->bytes, &cursor->bytes_capacity,
-              cursor->bytes_used + cursor->continue_len);
+              cursor->bytes_used + cursor->continue_len + 1);
     if (rc != ARMDB_OK)
         return rc;
     memcpy(cursor->bytes + cursor->bytes_used, last->key, cursor->continue_len);

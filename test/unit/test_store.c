@@ -568,10 +568,38 @@ static void a_transaction_larger_than_memory_commits_or_vanishes_whole(void **st
     close_fixture(&f);
 }
 
+static void a_scan_passes_an_empty_key_once(void **state)
+{
+    struct armdb_range all = {.low_bound = ARMDB_BOUND_OPEN};
+    struct armdb_cursor *cursor;
+    struct fixture f;
+    const void *key;
+    size_t len;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    OK(put(&f, "", "nothing"));
+    for (int with_more = 0; with_more < 2; with_more++) {
+        OK(armdb_commit(f.session, &err));
+        OK(armdb_cursor_open(f.session, f.table, &cursor, &err));
+        OK(armdb_cursor_seek_range(cursor, &all, &err));
+        armdb_cursor_key(cursor, &key, &len);
+        assert_non_null(key);
+        assert_int_equal(len, 0);
+        if (with_more == 1)
+            OK(armdb_cursor_next(cursor, &err));
+        assert_int_equal(armdb_cursor_next(cursor, &err), ARMDB_DONE);
+        armdb_cursor_close(cursor);
+        OK(put(&f, "a", "1"));
+    }
+    close_fixture(&f);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
+        T(a_scan_passes_an_empty_key_once),
         T(rows_are_found_again_after_reopening),
         T(keys_deleted_again_and_again_stay_deleted),
         T(a_range_gives_rows_in_order_both_ways),
