@@ -401,6 +401,80 @@ enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value
 /* Estimated rows between the bounds, from the index; touches a few blocks. */
 uint64_t armdb_range_estimate(struct armdb_table *table, const struct armdb_range *range);
 
+/* ---- Write hooks ----------------------------------------------------------- */
+
+enum armdb_change_kind {
+    ARMDB_CHANGE_INSERT, /* the key had no row before the transaction */
+    ARMDB_CHANGE_UPDATE,
+    ARMDB_CHANGE_DELETE,
+    ARMDB_CHANGE_REPLAY, /* a row that was there when the hook was added */
+    ARMDB_CHANGE_CLEAR,  /* the whole table was emptied; no key */
+    ARMDB_CHANGE_DROP    /* the table is gone: nothing more comes of it; no key */
+};
+
+/* One change, valid during the call, as everything that is got from it. */
+struct armdb_change {
+    enum armdb_change_kind kind;
+    size_t table;    /* its place in armdb_hook_options.tables */
+    uint64_t commit; /* rises from commit to commit; the same for all rows of one */
+    const void *key;
+    size_t key_len;
+    uint64_t value_len; /* of the new value, 0 when there is none; reads nothing */
+};
+
+struct armdb_hook; /* a registered hook */
+
+struct armdb_hook_options {
+    struct armdb_table *const *tables; /* whose changes; handles are needed by the call of
+                                        * armdb_hook_add() only */
+    size_t table_count;
+    /* Told of each change. Called on a thread that commits, with no lock held, by one
+     * thread at a time. It may do anything through sessions of its own, also write,
+     * commit, add and remove hooks; not close the last handle of the store, nor use the
+     * session whose commit it is called from. What it commits is told when it has
+     * returned. It must not wait for another thread that commits to this store: that one
+     * waits for the hook. */
+    void (*call)(void *arg, struct armdb_change *change);
+    void *arg;
+    bool replay;                     /* first tell of every live row */
+    const struct armdb_watch *watch; /* asked during the replay; may be NULL */
+};
+
+/* Registers a write hook. From one moment of this call on it is told of every commit to
+ * its tables, in the order in which commits become visible over all sessions: for each
+ * transaction first the tables that were cleared or dropped, then once each row that it
+ * changed, in the order in which the rows were last written. Not told: rows that came and
+ * went within the transaction, rolled back writes. armdb_commit()
+ * returns when the hooks were told (a commit inside a hook's call may return before).
+ *
+ * With `replay` it is told of all rows that were live at that moment before: table by
+ * table, in the order of keys, on the calling thread. Commits go on meanwhile and are
+ * told afterwards: nothing is left out and nothing comes twice. Old versions of what
+ * changed are kept until it was told, so a slow hook costs memory.
+ *
+ * Gives:   *out, for armdb_hook_remove(); NULL unless ARMDB_OK.
+ * Errors:  ARMDB_INVALID, ARMDB_NOT_FOUND (no committed table), ARMDB_INTERRUPT,
+ *          ARMDB_NOMEM, ARMDB_FORKED, those of reading. After one the hook is called no
+ *          more.
+ * Locking: any thread. Hooks that are left when the store closes are dropped. */
+enum armdb_rc armdb_hook_add(struct armdb *store,
+                             const struct armdb_hook_options *options,
+                             struct armdb_hook **out,
+                             struct armdb_error *err) ADB_MUST_CHECK;
+/* Ends a hook; commits that it was not told of yet are not told. ARMDB_OK: no call is
+ * running, and none begins. ARMDB_BUSY, only from inside a hook's call: a call of it is
+ * running (this one, or on another thread) and is the last; `arg` is needed until it
+ * returns. The handle is gone in both cases. NULL is allowed. */
+enum armdb_rc armdb_hook_remove(struct armdb_hook *hook);
+/* The new value, ARMDB_NOT_FOUND when there is none (DELETE, CLEAR, DROP). Read and
+ * verified when asked for; not to be released, valid during the call
+ * (armdb_value_pin() for longer). Errors: as armdb_cursor_value(). */
+enum armdb_rc armdb_change_value(struct armdb_change *change, struct armdb_value *value,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
+/* The same for the value before the transaction: of UPDATE and DELETE. */
+enum armdb_rc armdb_change_old(struct armdb_change *change, struct armdb_value *value,
+                               struct armdb_error *err) ADB_MUST_CHECK;
+
 /* ---- Statistics ------------------------------------------------------------ */
 
 struct armdb_stat {

@@ -120,10 +120,13 @@ struct txn {
     enum armdb_doubt doubt;
     enum armdb_sync sync;
     bool drops;  /* something is superseded: settling waits for the durable mark */
+    bool silent; /* a migration's: no write hook hears of it */
     bool doomed; /* memory for an undo was lacking: it can only be rolled back */
     uint32_t shard;
     uint64_t segment_number; /* of its prepared frame */
-    struct txn_write *last;  /* newest write */
+    /* Newest write; turned round by the commit: then it is the oldest one, and each
+     * write's `previous` is the one made after it. */
+    struct txn_write *last;
     uint64_t write_count;
     struct bump writes;  /* struct txn_write */
     struct bump records; /* staged bytes */
@@ -219,6 +222,8 @@ struct armdb {
 
     struct adb_mutex txn_lock; /* rank ADB_RANK_TXN: sessions, committed queue */
     struct adb_cond txn_ended;
+    struct adb_cond hook_turn; /* a call of a write hook has returned */
+    struct armdb_hook *hooks;  /* owned list */
     struct armdb_session *sessions;
     struct txn *committed_first; /* in stamp order: not yet settled */
     struct txn *committed_last;
@@ -327,6 +332,18 @@ void txn_destroy(struct txn *txn); /* nothing points to it any more */
 /* Makes commits permanent that every snapshot sees and that are durable, and frees
  * what they superseded. `slot` is the caller's, outside an epoch. */
 void store_settle(struct armdb *store, struct epoch_slot *slot);
+
+/* ---- hook.c ---- */
+/* Notes a transaction that becomes visible for every hook; true when there is any. */
+bool hooks_note_locked(struct armdb *store, struct txn *txn)
+    ADB_REQUIRES(store->txn_lock);
+/* Tells the hooks of all commits up to `stamp`, or waits until others have. No lock is
+ * held; the session's transaction has ended. */
+void hooks_deliver(struct armdb_session *session, uint64_t stamp);
+/* The oldest of `oldest` and of what hooks still need. */
+uint64_t hooks_oldest_locked(const struct armdb *store, uint64_t oldest)
+    ADB_REQUIRES(store->txn_lock);
+void hooks_forget(struct armdb *store); /* the store closes */
 
 /* ---- read.c ---- */
 struct fetch { /* one record to read */

@@ -184,7 +184,7 @@ uint64_t oldest_snapshot_locked(struct armdb *store)
         if (slot != 0 && slot - 1 < oldest)
             oldest = slot - 1;
     }
-    return oldest;
+    return hooks_oldest_locked(store, oldest);
 }
 
 void armdb_statement_begin(struct armdb_session *session)

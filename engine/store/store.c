@@ -297,6 +297,7 @@ static enum armdb_rc init_locks(struct armdb *store)
         adb_mutex_init(&store->settle_lock, ADB_RANK_SETTLE) != ARMDB_OK ||
         adb_mutex_init(&store->keeper_lock, ADB_RANK_LEAF) != ARMDB_OK ||
         adb_cond_init(&store->txn_ended) != ARMDB_OK ||
+        adb_cond_init(&store->hook_turn) != ARMDB_OK ||
         adb_cond_init(&store->keeper_wake) != ARMDB_OK ||
         compactor_init(store) != ARMDB_OK)
         return ARMDB_NOMEM;
@@ -370,6 +371,8 @@ static void unmake_store(struct armdb *store)
     if (store->io != NULL)
         store->io->ops->destroy(store->io);
     adb_cond_fini(&store->keeper_wake);
+    hooks_forget(store);
+    adb_cond_fini(&store->hook_turn);
     adb_cond_fini(&store->txn_ended);
     adb_mutex_fini(&store->keeper_lock);
     adb_mutex_fini(&store->settle_lock);

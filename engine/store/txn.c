@@ -547,14 +547,20 @@ enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doub
 /* ---- Commit ---- */
 
 /* Frees keys that were only locked, counts rows and bytes; tells whether anything was
- * written at all. Inside an epoch. */
+ * written at all. Turns the list round on its way: write hooks are told of the first
+ * write first. Inside an epoch. */
 static bool account_writes(struct armdb *store, struct txn *txn)
 {
     bool wrote = false;
+    struct txn_write *newer = NULL;
+    struct txn_write *older;
 
-    for (struct txn_write *write = txn->last; write != NULL; write = write->previous) {
+    for (struct txn_write *write = txn->last; write != NULL; write = older) {
         bool live = write->kind == WRITE_PUT;
 
+        older = write->previous;
+        write->previous = newer;
+        newer = write;
         if (write->superseded)
             continue;
         if (write->kind == WRITE_LOCK) {
@@ -584,7 +590,33 @@ static bool account_writes(struct armdb *store, struct txn *txn)
                     memory_order_relaxed);
         }
     }
+    txn->last = newer;
     return wrote;
+}
+
+/* The commit itself: the transaction gets its place in the order of what is visible. */
+static uint64_t publish_locked(struct armdb *store, struct txn *txn)
+    ADB_REQUIRES(store->txn_lock)
+{
+    uint64_t stamp = atomic_load_explicit(&store->visible, memory_order_relaxed) + 1;
+
+    /* Pairs with the acquire in version_visible(). A snapshot that has read the new value
+     * of `visible` also sees the stamp. */
+    atomic_store_explicit(&txn->stamp, stamp, memory_order_release);
+    for (size_t i = 0; i < txn->tab_count; i++)
+        if (txn->tabs[i].writes > 0)
+            atomic_store_explicit(&txn->tabs[i].tab->changed, stamp,
+                                  memory_order_relaxed);
+    atomic_store_explicit(&store->visible, stamp, memory_order_seq_cst);
+    if (store->committed_last != NULL)
+        store->committed_last->next_committed = txn;
+    else
+        store->committed_first = txn;
+    store->committed_last = txn;
+    stat_add(&store->unsettled, 1);
+    newid_committed(txn);
+    newid_left(txn);
+    return stamp;
 }
 
 enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *err)
@@ -592,8 +624,10 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     enum armdb_rc rc = session_check(session, err);
     struct armdb *store = session->store;
     struct txn *txn = session->txn;
+    uint64_t stamp = 0;
     bool wrote;
     bool queued;
+    bool hooked = false;
 
     if (rc != ARMDB_OK || txn == NULL)
         return rc;
@@ -623,26 +657,8 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     }
     adb_mutex_lock(&store->txn_lock);
     if (queued) {
-        uint64_t stamp = atomic_load_explicit(&store->visible, memory_order_relaxed) + 1;
-
-        /* The commit: pairs with the acquire in version_visible(). A snapshot that has
-         * read the new value of `visible` also sees the stamp. */
-        atomic_store_explicit(&txn->stamp, stamp, memory_order_release);
-        for (size_t i = 0; i < txn->tab_count; i++)
-            if (txn->tabs[i].writes > 0)
-                atomic_store_explicit(&txn->tabs[i].tab->changed, stamp,
-                                      memory_order_relaxed);
-        atomic_store_explicit(&store->visible, stamp, memory_order_seq_cst);
-        if (store->committed_last != NULL)
-            store->committed_last->next_committed = txn;
-        else
-            store->committed_first = txn;
-        store->committed_last = txn;
-        stat_add(&store->unsettled, 1);
-    }
-    if (queued) {
-        newid_committed(txn);
-        newid_left(txn);
+        stamp = publish_locked(store, txn);
+        hooked = hooks_note_locked(store, txn);
     }
     leave_groups_locked(session);
     wake_waiters_locked(store);
@@ -651,6 +667,8 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     stat_add(&store->stats.commits, 1);
     leave_txn(session);
     session_snapshot_advance(session);
+    if (hooked)
+        hooks_deliver(session, stamp);
     store_settle(store, session->slot);
     return ARMDB_OK;
 }
