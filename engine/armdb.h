@@ -401,6 +401,67 @@ enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value
 /* Estimated rows between the bounds, from the index; touches a few blocks. */
 uint64_t armdb_range_estimate(struct armdb_table *table, const struct armdb_range *range);
 
+/* ---- Migration ------------------------------------------------------------- */
+
+enum armdb_verdict { ARMDB_KEEP, ARMDB_UPDATE, ARMDB_DELETE };
+
+/* What a migration is to do; zeroed fields are the defaults. */
+struct armdb_migrate_options {
+    /* Says what becomes of a row. Key and value are valid during the call. With
+     * ARMDB_UPDATE it points *new_value at the new value's bytes, which are read before
+     * the next call. It runs on the calling thread with no lock held; the row is taken,
+     * as by armdb_lock_key(). It must not use the pass's session. */
+    enum armdb_verdict (*visit)(void *arg, const void *key, size_t key_len,
+                                const void *value, size_t value_len,
+                                const void **new_value, size_t *new_len);
+    void *arg;
+    uint32_t batch_rows; /* rows of one transaction at most; 0 = 1000 */
+    uint32_t wait_ms;    /* for another transaction's row, each time */
+    /* Where to begin: behind this key; NULL = at the first one. */
+    const void *after;
+    size_t after_len;
+    /* Another table of the same session and a key of it where the pass keeps its place,
+     * as a part of each batch's transaction; NULL = nowhere. If the row is there, the
+     * pass goes on behind it instead of `after`; at the end it is deleted. So a pass that
+     * was stopped, by a kill too, is gone on with by calling it again. */
+    struct armdb_table *place_table;
+    const void *place_key;
+    size_t place_key_len;
+    const struct armdb_watch *watch; /* asked before each row; may be NULL */
+};
+
+struct armdb_migrate_info {
+    uint64_t visited; /* of batches that were committed, as the others */
+    uint64_t updated;
+    uint64_t deleted;
+    uint64_t batches;
+};
+
+/* Visits the rows of `table` in the order of their keys and keeps, updates or deletes
+ * each as `visit` says, in transactions of at most batch_rows rows (and a MiB or so of
+ * new values) of its own, while others read and write. Write hooks are not told.
+ *
+ * Exactly once: every row that is live when the pass begins and is still there when the
+ * pass comes to it is visited once, with the value that it has then: it is taken before
+ * it is read, so nobody changes it between the visit and the batch's commit. A row that
+ * others insert is visited if it lies ahead of the pass, and not if it lies behind it.
+ * When a batch cannot be committed its rows count as not visited: whoever goes on behind
+ * the last committed batch visits them again.
+ *
+ * Gives:   *info always. *last (may be NULL), when not NULL, a copy of the last key whose
+ *          batch was committed, to be released with armdb_value_release(); data is NULL
+ *          when there was none. It is what `after` is for.
+ * Errors:  ARMDB_MISUSE (the session has a transaction or a snapshot open), ARMDB_BUSY (a
+ *          row was not let go within wait_ms), ARMDB_INTERRUPT, those of armdb_put(),
+ *          armdb_prepare() and reading. After ARMDB_BUSY and ARMDB_INTERRUPT what was
+ *          visited is committed; after another one the last batch is rolled back.
+ * Locking: none held; the session is the caller's. Others wait for a row of the batch
+ *          at work as for any writer's; the pass waits for them with no row taken. */
+enum armdb_rc armdb_migrate(struct armdb_session *session, struct armdb_table *table,
+                            const struct armdb_migrate_options *options,
+                            struct armdb_migrate_info *info, struct armdb_value *last,
+                            struct armdb_error *err) ADB_MUST_CHECK;
+
 /* ---- Write hooks ----------------------------------------------------------- */
 
 enum armdb_change_kind {
@@ -444,7 +505,7 @@ struct armdb_hook_options {
  * its tables, in the order in which commits become visible over all sessions: for each
  * transaction first the tables that were cleared or dropped, then once each row that it
  * changed, in the order in which the rows were last written. Not told: rows that came and
- * went within the transaction, rolled back writes. armdb_commit()
+ * went within the transaction, rolled back writes, armdb_migrate(). armdb_commit()
  * returns when the hooks were told (a commit inside a hook's call may return before).
  *
  * With `replay` it is told of all rows that were live at that moment before: table by

@@ -358,6 +358,9 @@ enum armdb_rc fetch_value(struct armdb_session *session, const struct fetch *fet
                           struct armdb_value *value,
                           struct armdb_error *err) ADB_MUST_CHECK;
 
+/* Makes *value the owner of `bytes`, which were taken for ADB_MEM_TXN. */
+void value_of_copy(struct armdb_value *value, unsigned char *bytes, size_t len);
+
 /* ---- store.c ---- */
 /* Is the file `lock` of a folder one of a store's, rather than another program's? */
 enum armdb_rc store_lock_is_ours(struct adb_dir *dir, bool *ours,

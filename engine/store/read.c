@@ -157,6 +157,14 @@ static enum armdb_rc fetch_logged(const struct segment *segment,
     return ARMDB_OK;
 }
 
+void value_of_copy(struct armdb_value *value, unsigned char *bytes, size_t len)
+{
+    value->data = bytes;
+    value->len = len;
+    value->kind = VALUE_COPY;
+    value->owner = bytes;
+}
+
 /* A row of the session's own transaction, still in its memory: copied, since a
  * rollback may free it at any time. */
 static enum armdb_rc fetch_staged(const struct fetch *fetch, struct armdb_value *value,
@@ -175,10 +183,7 @@ static enum armdb_rc fetch_staged(const struct fetch *fetch, struct armdb_value 
         return ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a value");
     if (record.value_len > 0)
         memcpy(copy, record.value, record.value_len);
-    value->data = copy;
-    value->len = record.value_len;
-    value->kind = VALUE_COPY;
-    value->owner = copy;
+    value_of_copy(value, copy, record.value_len);
     return ARMDB_OK;
 }
 
