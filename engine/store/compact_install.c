@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/log/moment.h"
 #include "engine/store/compact_internal.h"
 
@@ -177,7 +178,8 @@ static enum armdb_rc replace(struct compaction *c, bool *undone)
     *undone = true;
     if (rc != ARMDB_OK)
         return rc;
-    if (log->locked.abort_lost || compact_floor(c, &blocker) <= c->dropped_gsn)
+    if (log->locked.abort_lost || (compact_floor(c, &blocker) <= c->dropped_gsn &&
+                                   !ADB_PLANTED("tombstone_dropped_early")))
         return ADB_FAIL(ARMDB_BUSY, c->err, "the store changed during a compaction");
     manifest_init(&next);
     rc = next_manifest(c, &next);

@@ -21,6 +21,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/log/scan.h"
 #include "engine/store/compact_internal.h"
 
@@ -559,7 +560,7 @@ static void drop_tombstones(struct compaction *c)
             continue;
         if (i > 0 && same_key(moved - 1, moved)) {
             moved->dropped = true; /* a newer record of the key is among them */
-        } else if (moved->gsn < lowest) {
+        } else if (moved->gsn < lowest || ADB_PLANTED("tombstone_dropped_early")) {
             moved->dropped = true;
             if (moved->gsn > c->dropped_gsn)
                 c->dropped_gsn = moved->gsn;
@@ -583,7 +584,7 @@ enum armdb_rc compact_gather(struct compaction *c)
     }
     /* C2: what was found superseded, or committed by its rule's verdict alone, was so in
      * memory; before the inputs go, the verdicts that say so are on the disk. */
-    if (rc == ARMDB_OK)
+    if (rc == ARMDB_OK && !ADB_PLANTED("superseded_not_durable"))
         rc = log_sync_all(&c->store->log, c->err);
     if (rc != ARMDB_OK)
         return rc;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/log/frame.h"
 #include "engine/store/compact_internal.h"
 
@@ -230,7 +231,7 @@ enum armdb_rc compact_write(struct compaction *c)
     rc = make_output(c);
     if (rc == ARMDB_OK)
         rc = write_frames(&w);
-    if (rc == ARMDB_OK)
+    if (rc == ARMDB_OK && !ADB_PLANTED("output_not_synced"))
         rc = adb_file_sync(c->output->file, c->output->name, c->err);
     if (rc == ARMDB_OK)
         rc = c->store->io->ops->dir_sync(c->store->dir, c->err);

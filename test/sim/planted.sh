@@ -7,11 +7,15 @@ rounds=${ROUNDS:-12}
 seed=${SEED:-36}
 failed=0
 
-# Runs one program with the mistake; its complaint goes to $said.
+# Runs one program with the mistake, and with further arguments; its complaint goes to
+# $said.
 finds()
 {
-    said=$(ADB_PLANT=$1 timeout 100 "$dir/$2" --seed="$seed" --rounds="$rounds" \
-        --jobs="${JOBS:-2}" 2>&1)
+    mistake=$1
+    program=$2
+    shift 2
+    said=$(ADB_PLANT=$mistake timeout 100 "$dir/$program" --seed="$seed" \
+        --rounds="$rounds" --jobs="${JOBS:-2}" "$@" 2>&1)
     rc=$?
     said=$(printf '%s\n' "$said" | grep -m 1 'not ok' | cut -c 10-170)
     [ $rc -ne 0 ] && [ -n "$said" ]
@@ -19,7 +23,7 @@ finds()
 
 check()
 {
-    if finds "$1" "$2"; then
+    if finds "$@"; then
         echo "ok - planted: $1: found by $2: $said"
     else
         echo "not ok - planted: $1: $2 did not find it"
@@ -52,6 +56,9 @@ check check_not_verified enumerate
 check in_doubt_rule_ignored enumerate
 check void_runs_ignored enumerate
 check recovery_not_synced enumerate
+check superseded_not_durable enumerate --plan=compact --rounds=60
+check tombstone_dropped_early enumerate --plan=compact
+check output_not_synced enumerate --plan=compact
 check failed_sync_believed fail_calls
 check wound_forgotten found
 check table_id_reused found
