@@ -78,27 +78,29 @@ static bool is_in_group(const struct armdb_session *session, uint64_t group)
 
 /* Another open transaction of the group; NULL when there is none. */
 static const struct armdb_session *find_in_group_locked(
-    const struct armdb_session *session, uint64_t group)
-    ADB_REQUIRES(session->store->txn_lock)
+    struct armdb *store, const struct armdb_session *session, uint64_t group)
+    ADB_REQUIRES(store->txn_lock)
 {
-    for (const struct armdb_session *s = session->store->sessions; s != NULL; s = s->next)
+    for (const struct armdb_session *s = store->sessions; s != NULL; s = s->next)
         if (s != session && s->open_txn != 0 && is_in_group(s, group))
             return s;
     return NULL;
 }
 
 /* A fifth group of one transaction is not noted: its others do not wait for this one. */
-static void join_group_locked(struct armdb_session *session, uint64_t group)
-    ADB_REQUIRES(session->store->txn_lock)
+static void join_group_locked(struct armdb *store, struct armdb_session *session,
+                              uint64_t group) ADB_REQUIRES(store->txn_lock)
 {
+    adb_mutex_assert_held(&store->txn_lock);
     for (int i = 0; i < SESSION_GROUPS_MAX && !is_in_group(session, group); i++)
         if (session->groups[i] == 0)
             session->groups[i] = group;
 }
 
-static void leave_groups_locked(struct armdb_session *session)
-    ADB_REQUIRES(session->store->txn_lock)
+static void leave_groups_locked(struct armdb *store, struct armdb_session *session)
+    ADB_REQUIRES(store->txn_lock)
 {
+    adb_mutex_assert_held(&store->txn_lock);
     session->open_txn = 0;
     memset(session->groups, 0, sizeof session->groups);
 }
@@ -113,7 +115,7 @@ enum armdb_rc armdb_begin_in_group(struct armdb_session *session, uint64_t group
     /* The lock was let go before the commit was published: until it is, what that commit
      * changed would look unchanged. */
     adb_mutex_lock(&store->txn_lock);
-    other = find_in_group_locked(session, group);
+    other = find_in_group_locked(store, session, group);
     if (other != NULL) {
         session->busy_txn = other->open_txn;
         session->busy_any = false;
@@ -128,7 +130,7 @@ enum armdb_rc armdb_begin_in_group(struct armdb_session *session, uint64_t group
     if (rc != ARMDB_OK)
         return rc;
     adb_mutex_lock(&store->txn_lock);
-    join_group_locked(session, group);
+    join_group_locked(store, session, group);
     adb_mutex_unlock(&store->txn_lock);
     return ARMDB_OK;
 }
@@ -660,7 +662,7 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
         stamp = publish_locked(store, txn);
         hooked = hooks_note_locked(store, txn);
     }
-    leave_groups_locked(session);
+    leave_groups_locked(store, session);
     wake_waiters_locked(store);
     adb_mutex_unlock(&store->txn_lock);
     /* From here on whoever settles may free the transaction. */
@@ -692,7 +694,7 @@ enum armdb_rc armdb_rollback(struct armdb_session *session, struct armdb_error *
     newid_left(txn);
     newid_forgotten(txn);
     adb_mutex_lock(&store->txn_lock);
-    leave_groups_locked(session);
+    leave_groups_locked(store, session);
     wake_waiters_locked(store);
     adb_mutex_unlock(&store->txn_lock);
     stat_add(&store->stats.rollbacks, 1);
