@@ -26,7 +26,8 @@ STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdi
                  hook migrate stat keeper backup store
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange rowcodec \
                  token path options schema schema_private schema_row schema_agree \
-                 plan conn shadow drop vtab txn restore update cursor filter bestindex \
+                 plan conn shadow drop vtab txn restore update cursor \
+                 filter_private filter_list filter_number filter bestindex \
                  functions atomic maintain tables ext
 
 MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \
