@@ -383,6 +383,17 @@ bool conn_is_settled(struct conn *conn, uint32_t writers)
     return sqlite3_get_autocommit(conn->db) && count_busy_writers(conn->db) <= writers;
 }
 
+bool conn_is_running(struct conn *conn)
+{
+    sqlite3_stmt *stmt = NULL;
+
+    while ((stmt = sqlite3_next_stmt(conn->db, stmt)) != NULL) {
+        if (sqlite3_stmt_busy(stmt))
+            return true;
+    }
+    return false;
+}
+
 /* True when the database file says that it is in WAL mode. */
 static bool is_wal(sqlite3 *db, const char *name)
 {

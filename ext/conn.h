@@ -22,10 +22,11 @@ struct drop {
     unsigned char attachment[CONN_ID_BYTES]; /* which CREATE's place it is */
     bool created;                            /* that CREATE had made the store's table */
     bool saved;                              /* the store remembers it, too */
-    bool is_new;  /* not a DROP: a CREATE of the running transaction */
-    char *name;   /* owned: the table's name in a memory store, else NULL */
-    char *schema; /* owned: the schema it was in; NULL: made by another connection */
-    char *file;   /* owned: its database file, "" for none */
+    bool is_new;      /* not a DROP: a CREATE of the running transaction */
+    bool unconfirmed; /* not a DROP: a CREATE whose process may have been killed */
+    char *name;       /* owned: the table's name in a memory store, else NULL */
+    char *schema;     /* owned: the schema it was in; NULL: made by another connection */
+    char *file;       /* owned: its database file, "" for none */
 };
 
 struct conn_store {
@@ -42,8 +43,9 @@ struct conn_store {
     bool held;         /* the session's snapshot is held until the transaction ends */
     bool was_read;     /* something was read or written in this transaction */
 
-    struct drop *drops; /* owned */
-    bool drops_loaded;  /* those that earlier processes left are among them */
+    struct drop *drops;  /* owned */
+    bool creates_loaded; /* what killed CREATEs left is in the list, too */
+    bool drops_loaded;   /* those that earlier processes left are among them */
 };
 
 struct vtab;
@@ -126,5 +128,7 @@ bool conn_may_park(struct conn *conn);
 /* True when nothing that an earlier statement wrote is uncommitted: autocommit, and
  * at most `writers` running statements that write (the one that runs now, or none). */
 bool conn_is_settled(struct conn *conn, uint32_t writers);
+/* True while any statement of the connection runs. */
+bool conn_is_running(struct conn *conn);
 
 #endif

@@ -11,7 +11,7 @@
  * Each CREATE is an attachment with a random id, and the rows go with the last one.
  * Two tables of the store keep this, ordinary rows in ordinary transactions:
  *
- *   armdb:attachments   key: table uuid, attachment id    value: confirmed, file
+ *   armdb:attachments   key: table uuid, attachment id    value: flags, file
  *   armdb:pending       key: attachment id                value: table, created, file
  *
  * A pending row is written in a commit of its own, by a session of its own, before
@@ -23,8 +23,11 @@
  *
  * A CREATE has the mirror problem: the store may have committed when SQLite has not,
  * because the process was killed in between. Its attachment is unconfirmed until the
- * first write of a later transaction; one that is unconfirmed, names this file and has no
- * shadow row is an orphan, and a CREATE that finds only orphans starts empty. And when
+ * first write of a later transaction, or the next opening that finds its shadow row; one
+ * that is unconfirmed, names this file and has no shadow row is an orphan. The next
+ * opening drops it (the list holds it as a drop to be settled; it is made while no
+ * statement runs, so the row is looked for in a later snapshot of the file than the one
+ * in which CREATE put it), and a CREATE that finds only orphans starts empty. And when
  * a CREATE is undone by ROLLBACK TO, SQLite does not tell a table that joined the
  * transaction by its CREATE; drop_reap() finds these before anything is prepared. */
 #include "ext/drop.h"
@@ -36,6 +39,8 @@
 SQLITE_EXTENSION_INIT3
 
 enum {
+    ATTACHMENT_CONFIRMED = 1,
+    ATTACHMENT_CREATED = 2,
     ATTACHMENT_KEY_BYTES = 2 * SHADOW_ID_BYTES,
     PENDING_HEAD_BYTES = SHADOW_ID_BYTES + 1,
     FILE_BYTES_MAX = 4096
@@ -85,7 +90,8 @@ static void push_drop(struct conn_store *store, struct drop *drop)
 bool drop_is_pending(const struct conn_store *store, const unsigned char *table)
 {
     for (const struct drop *d = store->drops; d != NULL; d = d->next) {
-        if (!d->is_new && memcmp(d->table, table, SHADOW_ID_BYTES) == 0)
+        if (!d->is_new && !d->unconfirmed &&
+            memcmp(d->table, table, SHADOW_ID_BYTES) == 0)
             return true;
     }
     return false;
@@ -138,21 +144,25 @@ static enum armdb_rc put_row(struct armdb_session *session, struct armdb_table *
     return rc;
 }
 
-static enum armdb_rc put_attachment(struct conn_store *store, const char *file,
-                                    const struct shadow *shadow, bool confirmed,
+static enum armdb_rc put_attachment(struct armdb_session *session,
+                                    const struct drop *place, bool confirmed,
                                     struct armdb_error *err)
 {
     unsigned char key[ATTACHMENT_KEY_BYTES];
-    unsigned char head[1] = {confirmed ? 1 : 0};
+    unsigned char head[1] = {0};
     struct armdb_table *table = NULL;
     enum armdb_rc rc;
 
-    memcpy(key, shadow->table, SHADOW_ID_BYTES);
-    memcpy(key + SHADOW_ID_BYTES, shadow->attachment, SHADOW_ID_BYTES);
-    rc = open_own_table(store->session, ATTACHMENTS_TABLE, true, &table, err);
+    if (confirmed)
+        head[0] |= ATTACHMENT_CONFIRMED;
+    if (place->created)
+        head[0] |= ATTACHMENT_CREATED;
+    memcpy(key, place->table, SHADOW_ID_BYTES);
+    memcpy(key + SHADOW_ID_BYTES, place->attachment, SHADOW_ID_BYTES);
+    rc = open_own_table(session, ATTACHMENTS_TABLE, true, &table, err);
     if (rc == ARMDB_OK)
         rc =
-            put_row(store->session, table, key, sizeof key, head, sizeof head, file, err);
+            put_row(session, table, key, sizeof key, head, sizeof head, place->file, err);
     armdb_table_close(table);
     return rc;
 }
@@ -167,7 +177,7 @@ enum armdb_rc drop_attach(struct conn_store *store, const char *schema,
         return ADB_FAIL(ARMDB_NOMEM, err, "out of memory");
     drop->is_new = true;
     if (!store->memory && sqlite3_stricmp(schema, "temp") != 0)
-        rc = put_attachment(store, drop->file, shadow, false, err);
+        rc = put_attachment(store->session, drop, false, err);
     if (rc == ARMDB_OK)
         push_drop(store, drop);
     else
@@ -175,17 +185,42 @@ enum armdb_rc drop_attach(struct conn_store *store, const char *schema,
     return rc;
 }
 
-/* Calls for each attachment of a table. *stop ends the walk early. */
+/* A row of armdb:attachments. */
+struct attachment {
+    const unsigned char *table; /* uuid in the store */
+    const unsigned char *id;
+    bool confirmed;
+    bool created; /* its CREATE had made the store's table */
+    const char *file;
+    size_t file_len;
+};
+
+/* Calls for each attachment of a table, or of all. */
 struct attachment_walk {
-    bool (*visit)(struct attachment_walk *walk, const unsigned char *attachment,
-                  bool confirmed, const char *file, size_t file_len);
+    bool (*visit)(struct attachment_walk *walk, const struct attachment *row);
     struct conn_store *store;
     const char *schema;
     const unsigned char *own;
-    uint32_t count; /* all attachments of the table */
+    uint32_t count; /* all attachments seen */
     uint32_t match; /* those for which visit() said true */
+    bool created;   /* is_stale(): one of them had made the store's table */
+    bool no_memory; /* set by visit() */
 };
 
+static struct attachment read_attachment(const void *key, const struct armdb_value *value)
+{
+    const unsigned char *id = key;
+    const char *bytes = value->data;
+
+    return (struct attachment){.table = id,
+                               .id = id + SHADOW_ID_BYTES,
+                               .confirmed = (bytes[0] & ATTACHMENT_CONFIRMED) != 0,
+                               .created = (bytes[0] & ATTACHMENT_CREATED) != 0,
+                               .file = bytes + 1,
+                               .file_len = value->len - 1};
+}
+
+/* table_id NULL: all tables. */
 static enum armdb_rc walk_attachments(struct armdb_session *session,
                                       const unsigned char *table_id,
                                       struct attachment_walk *walk,
@@ -194,18 +229,23 @@ static enum armdb_rc walk_attachments(struct armdb_session *session,
     struct armdb_table *table = NULL;
     struct armdb_cursor *cursor = NULL;
     unsigned char high[ATTACHMENT_KEY_BYTES];
-    struct armdb_range range = {.low = table_id,
-                                .low_len = SHADOW_ID_BYTES,
-                                .low_bound = ARMDB_BOUND_INCLUSIVE,
-                                .high = high,
-                                .high_len = sizeof high,
-                                .high_bound = ARMDB_BOUND_INCLUSIVE};
+    struct armdb_range range = {.low_bound = ARMDB_BOUND_OPEN};
     enum armdb_rc rc;
 
     walk->count = 0;
     walk->match = 0;
-    memcpy(high, table_id, SHADOW_ID_BYTES);
-    memset(high + SHADOW_ID_BYTES, 0xff, SHADOW_ID_BYTES);
+    walk->created = false;
+    walk->no_memory = false;
+    if (table_id != NULL) {
+        memcpy(high, table_id, SHADOW_ID_BYTES);
+        memset(high + SHADOW_ID_BYTES, 0xff, SHADOW_ID_BYTES);
+        range = (struct armdb_range){.low = table_id,
+                                     .low_len = SHADOW_ID_BYTES,
+                                     .low_bound = ARMDB_BOUND_INCLUSIVE,
+                                     .high = high,
+                                     .high_len = sizeof high,
+                                     .high_bound = ARMDB_BOUND_INCLUSIVE};
+    }
     rc = open_own_table(session, ATTACHMENTS_TABLE, false, &table, err);
     if (rc == ARMDB_NOT_FOUND)
         return ARMDB_OK;
@@ -223,34 +263,28 @@ static enum armdb_rc walk_attachments(struct armdb_session *session,
         if (rc != ARMDB_OK)
             break;
         if (key_len == ATTACHMENT_KEY_BYTES && value.len >= 1) {
-            const char *bytes = value.data;
+            struct attachment row = read_attachment(key, &value);
 
             walk->count++;
-            if (walk->visit(walk, (const unsigned char *)key + SHADOW_ID_BYTES,
-                            bytes[0] != 0, bytes + 1, value.len - 1))
+            if (walk->visit(walk, &row))
                 walk->match++;
         }
-        rc = armdb_cursor_next(cursor, err);
+        rc = walk->no_memory ? ADB_FAIL(ARMDB_NOMEM, err, "out of memory")
+                             : armdb_cursor_next(cursor, err);
     }
     armdb_cursor_close(cursor);
     armdb_table_close(table);
     return rc == ARMDB_DONE ? ARMDB_OK : rc;
 }
 
-static bool is_own(struct attachment_walk *walk, const unsigned char *attachment,
-                   bool confirmed, const char *file, size_t file_len)
+static bool is_own(struct attachment_walk *walk, const struct attachment *row)
 {
-    (void)confirmed;
-    (void)file;
-    (void)file_len;
-    return memcmp(attachment, walk->own, SHADOW_ID_BYTES) == 0;
+    return memcmp(row->id, walk->own, SHADOW_ID_BYTES) == 0;
 }
 
-static bool is_own_unconfirmed(struct attachment_walk *walk,
-                               const unsigned char *attachment, bool confirmed,
-                               const char *file, size_t file_len)
+static bool is_own_unconfirmed(struct attachment_walk *walk, const struct attachment *row)
 {
-    return !confirmed && is_own(walk, attachment, confirmed, file, file_len);
+    return !row->confirmed && is_own(walk, row);
 }
 
 enum armdb_rc drop_confirm(struct conn_store *store, const char *schema,
@@ -260,22 +294,28 @@ enum armdb_rc drop_confirm(struct conn_store *store, const char *schema,
                                    .own = shadow->attachment};
     enum armdb_rc rc = walk_attachments(store->session, shadow->table, &walk, err);
 
-    if (rc == ARMDB_OK && walk.match != 0)
-        rc = put_attachment(store, database_file(store, schema), shadow, true, err);
+    if (rc == ARMDB_OK && walk.match != 0) {
+        struct drop *place = make_drop(store, schema, shadow);
+
+        rc = place == NULL ? ADB_FAIL(ARMDB_NOMEM, err, "out of memory")
+                           : put_attachment(store->session, place, true, err);
+        conn_drop_free(place);
+    }
     return rc;
 }
 
-static bool is_stale(struct attachment_walk *walk, const unsigned char *attachment,
-                     bool confirmed, const char *file, size_t file_len)
+static bool is_stale(struct attachment_walk *walk, const struct attachment *row)
 {
     const char *here = database_file(walk->store, walk->schema);
     bool found = true;
 
-    if (confirmed || strlen(here) != file_len || memcmp(here, file, file_len) != 0)
+    if (row->confirmed || strlen(here) != row->file_len ||
+        memcmp(here, row->file, row->file_len) != 0)
         return false;
-    if (shadow_find(walk->store->conn->db, walk->schema, attachment, NULL, &found) !=
+    if (shadow_find(walk->store->conn->db, walk->schema, row->id, NULL, &found) !=
         SQLITE_OK)
         return false;
+    walk->created |= row->created;
     return !found;
 }
 
@@ -286,7 +326,7 @@ enum armdb_rc drop_is_orphan(struct conn_store *store, const char *schema,
     struct attachment_walk walk = {.visit = is_stale, .store = store, .schema = schema};
     enum armdb_rc rc = walk_attachments(store->session, table, &walk, err);
 
-    *orphan = rc == ARMDB_OK && walk.count != 0 && walk.match == walk.count;
+    *orphan = rc == ARMDB_OK && walk.created && walk.match == walk.count;
     return rc;
 }
 
@@ -354,6 +394,54 @@ enum armdb_rc drop_record(struct conn_store *store, const char *schema,
     return rc;
 }
 
+/* A drop that the store remembers; NULL without memory. */
+static struct drop *saved_drop(const unsigned char *table, const unsigned char *id,
+                               bool created, const char *file, size_t file_len)
+{
+    struct drop *drop = sqlite3_malloc64(sizeof *drop);
+
+    if (drop == NULL)
+        return NULL;
+    memset(drop, 0, sizeof *drop);
+    memcpy(drop->attachment, id, SHADOW_ID_BYTES);
+    memcpy(drop->table, table, SHADOW_ID_BYTES);
+    drop->created = created;
+    drop->saved = true;
+    drop->file = sqlite3_mprintf("%.*s", (int)file_len, file);
+    if (drop->file == NULL) {
+        conn_drop_free(drop);
+        return NULL;
+    }
+    return drop;
+}
+
+static bool is_listed(const struct conn_store *store, const unsigned char *attachment)
+{
+    for (const struct drop *d = store->drops; d != NULL; d = d->next) {
+        if (memcmp(d->attachment, attachment, SHADOW_ID_BYTES) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Lists what may be a killed CREATE's: try_to_settle() finds out. */
+static bool list_unconfirmed(struct attachment_walk *walk, const struct attachment *row)
+{
+    struct drop *drop;
+
+    if (row->confirmed || row->file_len == 0 || row->file_len > FILE_BYTES_MAX ||
+        is_listed(walk->store, row->id))
+        return false;
+    drop = saved_drop(row->table, row->id, row->created, row->file, row->file_len);
+    if (drop == NULL) {
+        walk->no_memory = true;
+        return false;
+    }
+    drop->unconfirmed = true;
+    push_drop(walk->store, drop);
+    return true;
+}
+
 static enum armdb_rc load_rows(struct conn_store *store, struct armdb_cursor *cursor)
 {
     struct armdb_range all = {.low_bound = ARMDB_BOUND_OPEN};
@@ -373,20 +461,11 @@ static enum armdb_rc load_rows(struct conn_store *store, struct armdb_cursor *cu
         bytes = value.data;
         if (key_len == SHADOW_ID_BYTES && value.len >= PENDING_HEAD_BYTES &&
             value.len - PENDING_HEAD_BYTES <= FILE_BYTES_MAX) {
-            drop = sqlite3_malloc64(sizeof *drop);
+            drop = saved_drop(bytes, key, bytes[SHADOW_ID_BYTES] != 0,
+                              (const char *)bytes + PENDING_HEAD_BYTES,
+                              value.len - PENDING_HEAD_BYTES);
             if (drop == NULL)
                 return ARMDB_NOMEM;
-            memset(drop, 0, sizeof *drop);
-            memcpy(drop->attachment, key, SHADOW_ID_BYTES);
-            memcpy(drop->table, bytes, SHADOW_ID_BYTES);
-            drop->created = bytes[SHADOW_ID_BYTES] != 0;
-            drop->saved = true;
-            drop->file = sqlite3_mprintf("%.*s", (int)(value.len - PENDING_HEAD_BYTES),
-                                         bytes + PENDING_HEAD_BYTES);
-            if (drop->file == NULL) {
-                conn_drop_free(drop);
-                return ARMDB_NOMEM;
-            }
             push_drop(store, drop);
         }
         rc = armdb_cursor_next(cursor, NULL);
@@ -394,28 +473,42 @@ static enum armdb_rc load_rows(struct conn_store *store, struct armdb_cursor *cu
     return rc;
 }
 
-void drop_load(struct conn_store *store)
+static enum armdb_rc load_pending(struct conn_store *store, struct armdb_session *session)
 {
-    struct armdb_session *session = NULL;
     struct armdb_table *table = NULL;
     struct armdb_cursor *cursor = NULL;
-    enum armdb_rc rc;
+    enum armdb_rc rc = open_own_table(session, PENDING_TABLE, false, &table, NULL);
 
-    if (store->drops_loaded || store->memory)
-        return;
-    store->drops_loaded = true;
-    rc = armdb_session_open(store->store, &session, NULL);
-    if (rc == ARMDB_OK)
-        rc = open_own_table(session, PENDING_TABLE, false, &table, NULL);
     if (rc == ARMDB_OK)
         rc = armdb_cursor_open(session, table, &cursor, NULL);
     if (rc == ARMDB_OK)
         rc = load_rows(store, cursor);
-    if (rc < 0)
-        sqlite3_log(errmap_to_sqlite(rc), "armdb: pending drops of %s cannot be read",
-                    store->path);
     armdb_cursor_close(cursor);
     armdb_table_close(table);
+    return rc == ARMDB_DONE || rc == ARMDB_NOT_FOUND ? ARMDB_OK : rc;
+}
+
+void drop_load(struct conn_store *store)
+{
+    bool quiet = sqlite3_get_autocommit(store->conn->db) && !conn_is_running(store->conn);
+    bool drops = !store->drops_loaded;
+    bool creates = !store->creates_loaded && quiet;
+    struct attachment_walk walk = {.visit = list_unconfirmed, .store = store};
+    struct armdb_session *session = NULL;
+    enum armdb_rc rc;
+
+    if (store->memory || (!drops && !creates))
+        return;
+    store->drops_loaded = true;
+    store->creates_loaded |= creates;
+    rc = armdb_session_open(store->store, &session, NULL);
+    if (rc == ARMDB_OK && drops)
+        rc = load_pending(store, session);
+    if (rc == ARMDB_OK && creates)
+        rc = walk_attachments(session, NULL, &walk, NULL);
+    if (rc != ARMDB_OK)
+        sqlite3_log(errmap_to_sqlite(rc), "armdb: pending drops of %s cannot be read",
+                    store->path);
     armdb_session_close(session);
 }
 
@@ -441,10 +534,13 @@ static enum armdb_rc detach(struct conn_store *store, struct armdb_session *sess
     unsigned char key[ATTACHMENT_KEY_BYTES];
     struct armdb_table *table = NULL;
     enum armdb_rc rc = ARMDB_OK;
+    bool is_drop;
 
     if (!store->memory)
         rc = walk_attachments(session, drop->table, &walk, err);
-    if (rc == ARMDB_OK && walk.count == walk.match && (drop->created || drop->saved)) {
+    /* A CREATE that is undone takes along what it made; a DROP, all. */
+    is_drop = drop->saved && !drop->unconfirmed && !drop->is_new;
+    if (rc == ARMDB_OK && walk.count == walk.match && (drop->created || is_drop)) {
         rc = armdb_table_open(session, drop->name,
                               drop->name == NULL ? drop->table : NULL, &table, err);
         if (rc == ARMDB_OK)
@@ -509,7 +605,9 @@ static enum armdb_rc settle_one(struct conn_store *store, const struct drop *dro
     rc = armdb_begin(session, NULL);
     if (rc == ARMDB_OK && gone)
         rc = detach(store, session, drop, NULL);
-    if (rc == ARMDB_OK && drop->saved)
+    else if (rc == ARMDB_OK && drop->unconfirmed)
+        rc = put_attachment(session, drop, true, NULL);
+    if (rc == ARMDB_OK && drop->saved && !drop->unconfirmed)
         rc = delete_row(session, PENDING_TABLE, drop->attachment, SHADOW_ID_BYTES, NULL);
     rc = finish(session, rc, NULL);
     armdb_session_close(session);

@@ -418,24 +418,13 @@ int txn_register(struct conn *conn)
                                     conn_release);
 }
 
-/* CREATE expires all statements, those that are running too. */
-static bool is_anything_running(sqlite3 *db)
-{
-    sqlite3_stmt *stmt = NULL;
-
-    while ((stmt = sqlite3_next_stmt(db, stmt)) != NULL) {
-        if (sqlite3_stmt_busy(stmt))
-            return true;
-    }
-    return false;
-}
-
 int txn_make_helper(struct conn *conn)
 {
     bool explicit_before = !sqlite3_get_autocommit(conn->db);
     int rc;
 
-    if (conn->helper_made || is_anything_running(conn->db))
+    /* CREATE expires all statements, those that are running too. */
+    if (conn->helper_made || conn_is_running(conn))
         return SQLITE_OK;
     conn->helper_made = true; /* tried: where TEMP cannot be written there is none */
     conn->helper_missing = false;
