@@ -74,8 +74,10 @@ static void release(struct compaction *c)
 {
     adb_mutex_lock(&c->store->catalog_lock);
     for (size_t i = 0; i < c->tab_count; i++)
-        if (c->tabs[i].tab != NULL)
+        if (c->tabs[i].tab != NULL) {
             c->tabs[i].tab->handles--;
+            c->tabs[i].tab->moving = false;
+        }
     adb_mutex_unlock(&c->store->catalog_lock);
     manifest_fini(&c->manifest);
     bump_fini(&c->records);

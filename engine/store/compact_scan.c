@@ -57,8 +57,10 @@ static enum armdb_rc find_tab(struct compaction *c, uint64_t id, struct tab **ou
     tab = c->store->tabs;
     while (tab != NULL && tab->id != id)
         tab = tab->next;
-    if (tab != NULL)
+    if (tab != NULL) {
         tab->handles++;
+        tab->moving = true;
+    }
     adb_mutex_unlock(&c->store->catalog_lock);
     c->tabs[c->tab_count].id = id;
     c->tabs[c->tab_count++].tab = tab;

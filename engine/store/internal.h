@@ -46,6 +46,7 @@ struct tab {
     /* Guarded by the store's catalog lock. */
     struct tab *next;
     uint32_t handles;
+    bool moving; /* a compaction moves its records: they are not counted as dead yet */
     struct tab *next_retired; /* guarded by the keeper lock */
     bool unlisted;            /* out of the store's list, its bytes counted as dead */
 };
@@ -170,7 +171,7 @@ struct armdb_session {
     struct armdb_session *next;
     struct armdb_session *previous;
     struct armdb_session *waits_for;
-    uint64_t open_txn; /* id of the open transaction, 0 = none */
+    uint64_t open_txn;                   /* id of the open transaction, 0 = none */
     uint64_t groups[SESSION_GROUPS_MAX]; /* of the open transaction; 0 = none */
 
     /* Statistics: the owner adds, others read; relaxed. */

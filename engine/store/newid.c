@@ -471,11 +471,13 @@ void newid_give_orphans(struct armdb_session *session)
 /* ---- Freeing ---- */
 
 /* No transaction refers to the rows; a handle may still point to them, but finds
- * others before it is used, unless the table was dropped. */
+ * others before it is used, unless the table was dropped. Nor does a compaction change
+ * where they are: their bytes would be counted as dead in one place and live in another.
+ * Catalog lock held. */
 static bool is_unused(const struct tab *tab)
 {
     /* Pairs with the release of the last who left. */
-    return atomic_load_explicit(&tab->users, memory_order_acquire) == 0 &&
+    return !tab->moving && atomic_load_explicit(&tab->users, memory_order_acquire) == 0 &&
            (tab->handles == 0 ||
             atomic_load_explicit(&tab->replacer, memory_order_relaxed) == TAB_REPLACED);
 }
