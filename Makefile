@@ -24,7 +24,7 @@ STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdi
                  bump compact internal load version spill read write txn table newid session cursor \
                  compact_internal compact_scan compact_write compact_install \
                  hook migrate stat keeper backup store
-EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange rowcodec \
+EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange keytext rowcodec \
                  token path options schema schema_private schema_row schema_agree \
                  plan conn shadow drop vtab txn restore update cursor \
                  filter_private filter_list filter_number filter bestindex \

@@ -8,6 +8,7 @@
  *
  * Bytes that do not check are ARMDB_CORRUPT with the file's name and the offset: never
  * an absent row. */
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/base/mem.h"
@@ -16,15 +17,37 @@
 
 enum value_kind { VALUE_NONE = 0, VALUE_PAGE, VALUE_LARGE, VALUE_COPY };
 
-enum { VERIFIED_GRANULE = 64 };
+enum { VERIFIED_GRANULE = 64, KEY_TEXT_BYTES = 96 };
+
+/* The key as text: printable bytes as they are, others as \\xx. */
+static void print_key(const struct fetch *fetch, char text[KEY_TEXT_BYTES])
+{
+    const unsigned char *key = fetch->key;
+    size_t used = 0;
+
+    for (size_t i = 0; i < fetch->key_len && used + 8 < KEY_TEXT_BYTES; i++) {
+        bool plain = key[i] >= 0x20 && key[i] < 0x7f && key[i] != '\\';
+
+        used += (size_t)snprintf(text + used, KEY_TEXT_BYTES - used,
+                                 plain ? "%c" : "\\%02x", key[i]);
+        if (used + 8 >= KEY_TEXT_BYTES && i + 1 < fetch->key_len)
+            (void)memcpy(text + used, "...", 4);
+    }
+    if (fetch->key_len == 0)
+        text[0] = '\0';
+}
 
 static enum armdb_rc report_damage(const struct segment *segment, uint64_t offset,
-                                   const char *what, struct armdb_error *err)
+                                   const char *what, const struct fetch *fetch,
+                                   struct armdb_error *err)
 {
+    char key[KEY_TEXT_BYTES];
+
+    print_key(fetch, key);
     return ADB_FAIL(ARMDB_CORRUPT, err,
-                    "%s of the record at offset %llu of %s is damaged; restore the file "
-                    "from a backup, or delete the row",
-                    what, (unsigned long long)offset, segment->name);
+                    "%s of the record at offset %llu of %s is damaged (key %s); write "
+                    "the row anew, delete it, or restore the store from a backup",
+                    what, (unsigned long long)offset, segment->name, key);
 }
 
 /* Is this record, whose bytes start at p, whole, and the one that was looked for? */
@@ -33,13 +56,13 @@ static enum armdb_rc check_record(const struct segment *segment, uint64_t offset
                                   const struct fetch *fetch, struct armdb_error *err)
 {
     if (!record_head_ok(p, record, segment->seed, offset))
-        return report_damage(segment, offset, "the head", err);
+        return report_damage(segment, offset, "the head", fetch, err);
     if (!record_value_ok(p, record, segment->seed, offset))
-        return report_damage(segment, offset, "the value", err);
+        return report_damage(segment, offset, "the value", fetch, err);
     if (record->kind != RECORD_PUT || record->table != fetch->tab->id ||
         record->value_len != fetch->value_len || record->key_len != fetch->key_len ||
         memcmp(record->key, fetch->key, fetch->key_len) != 0)
-        return report_damage(segment, offset, "the place", err);
+        return report_damage(segment, offset, "the place", fetch, err);
     return ARMDB_OK;
 }
 
@@ -58,14 +81,15 @@ static enum armdb_rc verify_large(void *arg, const unsigned char *bytes, uint64_
     struct record record;
 
     if (record_decode(bytes, (size_t)len, &record) != ARMDB_OK)
-        return report_damage(check->segment, check->offset, "the head", err);
+        return report_damage(check->segment, check->offset, "the head", check->fetch,
+                             err);
     return check_record(check->segment, check->offset, bytes, &record, check->fetch, err);
 }
 
 /* The first bytes of a record that may begin at the end of a page. */
 static enum armdb_rc read_head(const struct segment *segment, uint64_t offset,
-                               const unsigned char *first_page, struct record *record,
-                               struct armdb_error *err)
+                               const unsigned char *first_page, const struct fetch *fetch,
+                               struct record *record, struct armdb_error *err)
 {
     enum armdb_rc rc;
     unsigned char head[RECORD_HEAD_MAX];
@@ -85,7 +109,7 @@ static enum armdb_rc read_head(const struct segment *segment, uint64_t offset,
         rc = record_decode_head(head, RECORD_HEAD_MAX, record);
     }
     if (rc != ARMDB_OK)
-        return report_damage(segment, offset, "the head", err);
+        return report_damage(segment, offset, "the head", fetch, err);
     return ARMDB_OK;
 }
 
@@ -100,7 +124,7 @@ static enum armdb_rc fetch_large(const struct segment *segment, uint64_t offset,
     /* Never more than the index and the segment allow, whatever the bytes say. */
     if (record->value_len != fetch->value_len || record->key_len != fetch->key_len ||
         record->size > LOCATION_SEGMENT_BYTES_MAX - offset)
-        return report_damage(segment, offset, "the head", err);
+        return report_damage(segment, offset, "the head", fetch, err);
     rc = cache_large_pin(segment->cf, offset, record->size, verify_large, &check, &bytes,
                          &value->owner, err);
     if (rc != ARMDB_OK)
@@ -133,9 +157,9 @@ static enum armdb_rc fetch_logged(const struct segment *segment,
     p = page + in_page;
     rc = record_decode(p, CACHE_PAGE_BYTES - in_page, &record);
     if (rc != ARMDB_OK) {
-        rc = read_head(segment, offset, page, &record, err);
+        rc = read_head(segment, offset, page, fetch, &record, err);
         if (rc == ARMDB_OK && record.size <= CACHE_PAGE_BYTES)
-            rc = report_damage(segment, offset, "the head", err);
+            rc = report_damage(segment, offset, "the head", fetch, err);
         if (rc == ARMDB_OK)
             rc = fetch_large(segment, offset, &record, fetch, value, err);
         cache_unpin(page);
