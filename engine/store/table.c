@@ -140,7 +140,8 @@ struct armdb_table catalog_handle(struct armdb_session *session)
 }
 
 /* Calls visit for each row of the catalogue that the session sees; ARMDB_DONE from it
- * ends the walk. */
+ * ends the walk. Rows that cannot be read are passed by: what is looked for may be behind
+ * them. They are the error of a walk that gets to the end. */
 static enum armdb_rc walk_catalog(struct armdb_session *session,
                                   enum armdb_rc (*visit)(void *arg, const char *name,
                                                          size_t name_len,
@@ -151,6 +152,8 @@ static enum armdb_rc walk_catalog(struct armdb_session *session,
     struct armdb_table handle = catalog_handle(session);
     struct armdb_cursor *cursor = NULL;
     struct armdb_range all = {.low_bound = ARMDB_BOUND_OPEN};
+    struct armdb_error damage = {.rc = ARMDB_OK};
+    bool ended = false;
 
     armdb_statement_begin(session); /* own CREATEs so far are seen */
     rc = armdb_cursor_open(session, &handle, &cursor, err);
@@ -169,11 +172,22 @@ static enum armdb_rc walk_catalog(struct armdb_session *session,
         if (rc == ARMDB_OK) {
             armdb_cursor_key(cursor, &name, &name_len);
             rc = visit(arg, name, name_len, &row);
+            ended = rc != ARMDB_OK;
+        } else if (rc == ARMDB_CORRUPT) {
+            if (err != NULL && damage.rc == ARMDB_OK)
+                damage = *err;
+            damage.rc = rc;
+            rc = ARMDB_OK;
         }
         if (rc == ARMDB_OK)
             rc = armdb_cursor_next(cursor, err);
     }
     armdb_cursor_close(cursor);
+    if (rc == ARMDB_DONE && !ended && damage.rc != ARMDB_OK) {
+        if (err != NULL)
+            *err = damage;
+        return damage.rc;
+    }
     return rc == ARMDB_DONE ? ARMDB_OK : rc;
 }
 
@@ -515,8 +529,13 @@ enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err)
     rc = walk_catalog(session, collect_id, &listed, err);
     if (rc == ARMDB_NOMEM)
         (void)ADB_FAIL(rc, err, "out of memory reading the catalogue of %s", store->path);
-    if (rc == ARMDB_OK) {
+    if (rc == ARMDB_OK || rc == ARMDB_CORRUPT)
         pass_ids_seen(store, &listed);
+    if (rc == ARMDB_CORRUPT) {
+        /* Which tables there are is not known for certain: all rows stay, and what can
+         * be read can be read. The next opening without the damage sweeps. */
+        rc = ARMDB_OK;
+    } else if (rc == ARMDB_OK) {
         taken = take_unlisted(store, &listed);
         if (taken != NULL)
             epoch_drain(store->epoch);
