@@ -23,12 +23,13 @@ INDEX_MODULES := epoch node hashmap order order_block order_inner order_leaf \
 STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdict \
                  bump compact internal load version spill read write txn table newid session cursor \
                  compact_internal compact_scan compact_write compact_install \
-                 hook migrate stat keeper backup store
+                 hook migrate stat keeper backup verify_internal verify_index verify_log \
+                 verify store
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange keytext rowcodec \
                  token path options schema schema_private schema_row schema_agree \
                  plan conn shadow drop vtab txn restore update cursor \
                  filter_private filter_list filter_number filter bestindex \
-                 functions atomic maintain tables ext
+                 functions atomic maintain tables verify ext
 
 MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \
            $(addprefix engine/io/,$(IO_MODULES)) \

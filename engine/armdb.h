@@ -178,6 +178,37 @@ void armdb_compact_pause(struct armdb *store, bool paused);
 /* Bytes per second that a compaction reads and writes, 0 = no limit; 256 MiB at first. */
 void armdb_compact_rate(struct armdb *store, uint64_t bytes_per_second);
 
+/* ---- Verifying ------------------------------------------------------------- */
+
+/* Something that is not as it should be. All of it is borrowed for the call. */
+struct armdb_finding {
+    const char *file; /* its name in the store's folder; NULL: none, the index */
+    bool has_offset;
+    uint64_t offset;   /* in the file */
+    const char *table; /* NULL: not known, or none */
+    const void *key;   /* as the engine stores it; NULL: not known */
+    size_t key_len;
+    const char *what;
+    const char *todo; /* what to do about it */
+};
+typedef void armdb_finding_visit(void *arg, const struct armdb_finding *finding);
+
+/* Reads every byte of the store, as it is at one moment of this call, from the files:
+ * checks of superblock, manifest and segments, lengths, numbers; what the manifest lists
+ * against what is there; every record against the index, every entry of the index
+ * against the log, both indexes against each other, rows against their count (that only
+ * where nobody writes meanwhile). Calls visit for each finding, on this thread; none:
+ * all is well. Others read and write on; what they change is no finding. What was
+ * committed is synced first, whatever its mode.
+ *
+ * Memory: a bit for every 8 bytes of log, and 56 bytes for every key that was deleted.
+ * Errors: ARMDB_INTERRUPT, ARMDB_NOMEM, ARMDB_FORKED: it did not get to the end. Files
+ * that cannot be read are findings. Locking: any thread; visit() must not close the
+ * store. */
+enum armdb_rc armdb_verify(struct armdb *store, const struct armdb_watch *watch,
+                           armdb_finding_visit *visit, void *arg,
+                           struct armdb_error *err) ADB_MUST_CHECK;
+
 /* ---- Sessions -------------------------------------------------------------- */
 
 enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out,

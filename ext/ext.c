@@ -17,6 +17,7 @@
 #include "ext/functions.h"
 #include "ext/maintain.h"
 #include "ext/tables.h"
+#include "ext/verify.h"
 #include "ext/vtab.h"
 
 SQLITE_EXTENSION_INIT1
@@ -24,30 +25,49 @@ SQLITE_EXTENSION_INIT1
 /* sqlite3_vtab_in, _distinct, _rhs_value: calling what is not there would crash. */
 enum { SQLITE_VERSION_NEEDED = 3038000 };
 
-static const sqlite3_module module = {
-    .iVersion = 3,
-    .xCreate = vtab_create,
-    .xConnect = vtab_connect,
-    .xBestIndex = vtab_best_index,
-    .xDisconnect = vtab_disconnect,
-    .xDestroy = vtab_destroy,
-    .xOpen = vtab_open,
-    .xClose = vtab_close,
-    .xFilter = vtab_filter,
-    .xNext = vtab_next,
-    .xEof = vtab_eof,
-    .xColumn = vtab_column,
-    .xRowid = vtab_rowid,
-    .xUpdate = vtab_update,
-    .xBegin = vtab_begin,
-    .xSync = vtab_sync,
-    .xCommit = vtab_commit,
-    .xRollback = vtab_rollback,
-    .xRename = vtab_rename,
-    .xSavepoint = vtab_savepoint,
-    .xRelease = vtab_release,
-    .xRollbackTo = vtab_rollback_to,
-    .xShadowName = vtab_shadow_name,
+/* The module as SQLite knows it from 3.44 on; earlier ones, and their headers, end before
+ * the last method. */
+struct module_4 {
+    sqlite3_module methods;
+#if SQLITE_VERSION_NUMBER < 3044000
+    int (*xIntegrity)(sqlite3_vtab *base, const char *schema, const char *table,
+                      int flags, char **err);
+#endif
+};
+
+static const struct module_4 module = {
+    .methods =
+        {
+            .iVersion = 4,
+            .xCreate = vtab_create,
+            .xConnect = vtab_connect,
+            .xBestIndex = vtab_best_index,
+            .xDisconnect = vtab_disconnect,
+            .xDestroy = vtab_destroy,
+            .xOpen = vtab_open,
+            .xClose = vtab_close,
+            .xFilter = vtab_filter,
+            .xNext = vtab_next,
+            .xEof = vtab_eof,
+            .xColumn = vtab_column,
+            .xRowid = vtab_rowid,
+            .xUpdate = vtab_update,
+            .xBegin = vtab_begin,
+            .xSync = vtab_sync,
+            .xCommit = vtab_commit,
+            .xRollback = vtab_rollback,
+            .xRename = vtab_rename,
+            .xSavepoint = vtab_savepoint,
+            .xRelease = vtab_release,
+            .xRollbackTo = vtab_rollback_to,
+            .xShadowName = vtab_shadow_name,
+#if SQLITE_VERSION_NUMBER >= 3044000
+            .xIntegrity = verify_integrity,
+#endif
+        },
+#if SQLITE_VERSION_NUMBER < 3044000
+    .xIntegrity = verify_integrity,
+#endif
 };
 
 static bool is_loaded(sqlite3 *db)
@@ -67,7 +87,8 @@ static int register_all(sqlite3 *db)
 
     if (conn == NULL)
         return SQLITE_NOMEM;
-    rc = sqlite3_create_module_v2(db, "armdb", &module, conn_acquire(conn), conn_release);
+    rc = sqlite3_create_module_v2(db, "armdb", &module.methods, conn_acquire(conn),
+                                  conn_release);
     if (rc == SQLITE_OK)
         rc = txn_register(conn);
     if (rc == SQLITE_OK)
@@ -78,6 +99,8 @@ static int register_all(sqlite3 *db)
         rc = maintain_register(conn);
     if (rc == SQLITE_OK)
         rc = atomic_register(conn);
+    if (rc == SQLITE_OK)
+        rc = verify_register(conn);
     conn_release(conn);
     return rc;
 }

@@ -37,6 +37,8 @@ static const char help_text[] =
     "armdb_count('t')                    rows, without counting\n"
     "armdb_flush('t')                    make everything committed durable now\n"
     "SELECT * FROM armdb_stat('t');      what the table and its store hold and did\n"
+    "SELECT * FROM armdb_verify('t');    looks at every byte of its store: ok, or what "
+    "is not\n"
     "armdb_backup('t', 'dir')            copy the whole store, as of now, into a folder\n"
     "armdb_restore('t', 'dir')           t's rows become those of t in that copy\n"
     "armdb_cas('t', key, old, new)       replace the value if it is `old`: 1 or 0\n"
@@ -72,9 +74,9 @@ int functions_find_table(struct conn *conn, const char *name, struct vtab **out,
         return SQLITE_ERROR;
     }
     rc = vtab_use(conn->planned);
-    if (rc == SQLITE_OK)
+    if (rc == SQLITE_OK || conn->planned->store != NULL)
         *out = conn->planned;
-    else if (conn->planned->base.zErrMsg != NULL)
+    if (rc != SQLITE_OK && conn->planned->base.zErrMsg != NULL)
         *err = sqlite3_mprintf("%s", conn->planned->base.zErrMsg);
     return rc;
 }

@@ -70,6 +70,7 @@ struct log {
         bool changed;     /* since it was last written */
         bool abort_lost;  /* log_note_abort() had no memory: nothing can be compacted */
         uint32_t moments; /* moment.h: while not 0 no segment's file loses its name */
+        uint64_t output;  /* number of what a compaction makes, not listed yet; 0: none */
     } locked ADB_GUARDED;
 
     _Atomic uint64_t txid_count;

@@ -72,6 +72,9 @@ enum armdb_rc compact_pace(struct compaction *c, uint64_t bytes)
 
 static void release(struct compaction *c)
 {
+    adb_mutex_lock(&c->store->log.manifest_lock);
+    c->store->log.locked.output = 0;
+    adb_mutex_unlock(&c->store->log.manifest_lock);
     adb_mutex_lock(&c->store->catalog_lock);
     for (size_t i = 0; i < c->tab_count; i++)
         if (c->tabs[i].tab != NULL) {

@@ -210,6 +210,7 @@ static enum armdb_rc make_output(struct compaction *c)
     header.watermark = gsn_durable(&log->gsn);
     adb_mutex_lock(&log->manifest_lock);
     header.number = log->locked.manifest.next_segment++;
+    log->locked.output = header.number;
     adb_mutex_unlock(&log->manifest_lock);
     rc = segment_create(log->dir, log->cache, &header, SEGMENT_FIRST_FRAME, bound,
                         log->direct, &c->output, c->err);

@@ -36,4 +36,10 @@ fi
 NODE_PATH=$cache/node_modules node sql/examples/example.js "$folder/settings.db" "$vtab" \
     > "$folder/out" 2>&1
 check_lines "node" test/sql/loaders.out "$folder/out"
+
+# Its SQLite has xIntegrity, which Debian's does not call.
+printf 'ok\ntrue\nok\n' > "$folder/integrity.expected"
+NODE_PATH=$cache/node_modules node test/sql/integrity.js "$folder" "$vtab" \
+    > "$folder/integrity.out" 2>&1
+check_lines "integrity_check" "$folder/integrity.expected" "$folder/integrity.out"
 finish
