@@ -16,7 +16,7 @@
 BASE_MODULES  := plant rc bytes mem check thread
 IO_MODULES    := io io_posix io_rw io_mem io_plain io_uring \
                  cache cache_internal cache_page cache_read cache_file cache_large
-LOG_MODULES   := location record frame zeros segfile superblock manifest scan segment \
+LOG_MODULES   := location record frame zeros segfile superblock manifest run run_block run_build hint scan segment \
                  gsn log shard moment
 INDEX_MODULES := epoch node hashmap order order_block order_inner order_leaf \
                  order_path order_edit order_scan order_check
