@@ -55,19 +55,17 @@ enum {
     ARMDB_GIVEN_CACHE_SIZE = 1 << 3,
     ARMDB_GIVEN_IO_ENGINE = 1 << 4,
     ARMDB_GIVEN_IO_DIRECT = 1 << 5,
-    ARMDB_GIVEN_MMAP = 1 << 6,
-    ARMDB_GIVEN_COMPACT_AT = 1 << 7
+    ARMDB_GIVEN_COMPACT_AT = 1 << 6
 };
 
 struct armdb_options {
     uint32_t given;             /* ARMDB_GIVEN_ bits */
     uint32_t shards;            /* 1 to ARMDB_SHARDS_MAX */
     uint32_t shard_prefix_bits; /* 0 = the whole key chooses the shard */
-    uint64_t segment_size;      /* bytes, 1 MiB to 1 TiB */
+    uint64_t segment_size;      /* bytes, 1 MiB to 512 GiB */
     uint64_t cache_size;        /* bytes, at least 1 MiB */
     enum armdb_io_engine io_engine;
     bool io_direct;
-    bool mmap;             /* sealed segments through read-only mappings */
     uint32_t compact_at;   /* dead share in percent, 1 to 99 */
     bool create;           /* make the folder and the store when missing */
     bool read_only;        /* never write; no store is created */

@@ -28,7 +28,7 @@ static const char help_text[] =
     "\n"
     "Options, behind the columns: path='dir' table='name' sync=full|normal|off shards=N\n"
     "  shard_prefix_bits=N segment_size='64M' cache_size='256M' io=buffered|direct\n"
-    "  io_engine=auto|uring|plain mmap=on|off compact_at=0.3\n"
+    "  io_engine=auto|uring|plain compact_at=0.3\n"
     "\n"
     "SELECT * FROM t('prefix');          rows whose first key column starts so\n"
     "SELECT _size, _seq, * FROM t;       bytes of the row, its place in commit order\n"

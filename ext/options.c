@@ -197,7 +197,7 @@ static enum reading set_prefix_bits(struct table_options *options, const char *z
 static enum reading set_segment_size(struct table_options *options, const char *z)
 {
     options->store.given |= ARMDB_GIVEN_SEGMENT_SIZE;
-    return as_reading(read_size(z, MIB, TIB, &options->store.segment_size));
+    return as_reading(read_size(z, MIB, 512 * GIB, &options->store.segment_size));
 }
 
 static enum reading set_cache_size(struct table_options *options, const char *z)
@@ -227,16 +227,6 @@ static enum reading set_io_engine(struct table_options *options, const char *z)
     return as_reading(i >= 0);
 }
 
-static enum reading set_mmap(struct table_options *options, const char *z)
-{
-    static const char *const words[] = {"off", "on", NULL};
-    int i = find_word(z, words);
-
-    options->store.given |= ARMDB_GIVEN_MMAP;
-    options->store.mmap = i == 1;
-    return as_reading(i >= 0);
-}
-
 static enum reading set_compact_at(struct table_options *options, const char *z)
 {
     options->store.given |= ARMDB_GIVEN_COMPACT_AT;
@@ -254,11 +244,10 @@ static const struct option {
     {"sync", "full, normal or off", set_sync},
     {"shards", "a number from 1 to 64", set_shards},
     {"shard_prefix_bits", "a number from 0 (the whole key) to 8388608", set_prefix_bits},
-    {"segment_size", "a size from 1M to 1T, such as '64M'", set_segment_size},
+    {"segment_size", "a size from 1M to 512G, such as '64M'", set_segment_size},
     {"cache_size", "a size from 1M up, such as '256M'", set_cache_size},
     {"io", "buffered or direct", set_io},
     {"io_engine", "auto, uring or plain", set_io_engine},
-    {"mmap", "on or off", set_mmap},
     {"compact_at", "a share from 0.01 to 0.99, such as 0.3", set_compact_at},
 };
 

@@ -5,9 +5,9 @@
  *   sync=full|normal|off   how durable a commit is
  *   shards=N               1 to 64, fixed when the store is created
  *   shard_prefix_bits=N    0 to 8388608, fixed when the store is created
- *   segment_size=SIZE      1M to 1T
+ *   segment_size=SIZE      1M to 512G
  *   cache_size=SIZE        1M and more
- *   io=buffered|direct     io_engine=auto|uring|plain     mmap=on|off
+ *   io=buffered|direct     io_engine=auto|uring|plain
  *   compact_at=SHARE       0.01 to 0.99 of dead bytes (or 1% to 99%)
  *
  * SIZE is a number of bytes, or a number followed by K, M, G, T (also KB, KiB, ...;

@@ -88,9 +88,6 @@ static enum armdb_rc check_options(const struct armdb_options *o, struct armdb_e
     if (o->compact_at < 1 || o->compact_at > 99)
         return ADB_FAIL(ARMDB_INVALID, err, "compact_at=0.%02u: allowed are 0.01 to 0.99",
                         o->compact_at);
-    if (o->mmap)
-        return ADB_FAIL(ARMDB_INVALID, err,
-                        "mmap=on is not offered by this version; leave the option out");
     return ARMDB_OK;
 }
 

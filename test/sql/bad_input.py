@@ -231,10 +231,10 @@ def wrong_values(case):
     wrong = [("sync=sometimes", "full"), ("sync=''", "full"), ("shards=0", "64"),
              ("shards=65", "64"), ("shards=-1", "64"), ("shards=two", "64"),
              ("shards=", "64"), ("shards=99999999999999999999", "64"),
-             ("segment_size=1", "1M"), ("segment_size='2T'", "1T"),
+             ("segment_size=1", "1M"), ("segment_size='1T'", "512G"),
              ("segment_size=big", "1M"), ("cache_size=0", "1M"),
              ("cache_size=abc", "1M"), ("io=fast", "buffered"),
-             ("io_engine=magic", "uring"), ("mmap=perhaps", "off"),
+             ("io_engine=magic", "uring"), ("mmap=on", "unknown option"),
              ("compact_at=2", "0.01"), ("compact_at=0", "0.01"),
              ("shard_prefix_bits=-1", "0"), ("path=''", "folder")]
     for option, allowed in wrong:
