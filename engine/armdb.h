@@ -17,7 +17,11 @@
  * snapshot ARMDB_BUSY_SNAPSHOT.
  *
  * Errors. Functions return enum armdb_rc; those that can fail take a struct
- * armdb_error (may be NULL) whose text names the thing and what to do. */
+ * armdb_error (may be NULL) whose text names the thing and what to do.
+ *
+ * By theme: stores, backup, compaction, sessions and snapshots, tables, transactions,
+ * writing one row, changes in one step, values, reading one row, cursors, ranges,
+ * warming up, migration, write hooks, statistics. */
 #ifndef ARMDB_H
 #define ARMDB_H
 
@@ -27,10 +31,11 @@
 
 #include "engine/base/rc.h"
 
-struct armdb;         /* a store, opened once per process and counted */
-struct armdb_session; /* one user of a store */
-struct armdb_table;   /* an opener's handle to a table */
-struct armdb_cursor;  /* a scan or a list of look-ups */
+struct armdb;          /* a store, opened once per process and counted */
+struct armdb_session;  /* one user of a store */
+struct armdb_snapshot; /* a moment that several sessions read */
+struct armdb_table;    /* an opener's handle to a table */
+struct armdb_cursor;   /* a scan or a list of look-ups */
 
 enum {
     ARMDB_KEY_BYTES_MAX = 1 << 20,    /* encoded key */
@@ -39,6 +44,20 @@ enum {
     ARMDB_SHARDS_MAX = 64
 };
 #define ARMDB_VALUE_BYTES_MAX UINT32_C(1073741824) /* 1 GiB */
+
+/* ---- Version --------------------------------------------------------------- */
+
+#define ARMDB_RELEASE "0.1.0"
+
+/* ARMDB_RELEASE of the library in use. */
+const char *armdb_release(void);
+
+enum {
+    ARMDB_FEATURE_URING = 1 << 0, /* io_uring works in this process now */
+    ARMDB_FEATURE_CHECKS = 1 << 1 /* built with assertions: slow, for tests */
+};
+/* ARMDB_FEATURE_ bits. Probes io_uring: keep the answer. */
+uint32_t armdb_features(void);
 
 /* ---- Stores ---------------------------------------------------------------- */
 
@@ -221,6 +240,30 @@ void armdb_session_close(struct armdb_session *session);
 enum armdb_rc armdb_snapshot_acquire(struct armdb_session *session,
                                      struct armdb_error *err) ADB_MUST_CHECK;
 void armdb_snapshot_release(struct armdb_session *session);
+/* A snapshot as an object: the moment that the session's snapshot has (the present one
+ * when none is held), kept until it is closed, whatever the session does next. It sees
+ * what was committed by then, nothing of open transactions. Old versions of rows are kept
+ * for it, in memory and on disk.
+ *
+ * Gives:   *out, to be closed before the store is; NULL unless ARMDB_OK.
+ * Errors:  ARMDB_NOMEM, ARMDB_FORKED.
+ * Locking: the session is the caller's; the object may be used from any thread. */
+enum armdb_rc armdb_snapshot_open(struct armdb_session *session,
+                                  struct armdb_snapshot **out,
+                                  struct armdb_error *err) ADB_MUST_CHECK;
+/* Any thread, when nobody is inside armdb_snapshot_use() with it; sessions that use it
+ * keep the moment until they let go of it. NULL is allowed. */
+void armdb_snapshot_close(struct armdb_snapshot *snapshot);
+/* The session reads the object's moment from now on, with all its cursors and calls, as
+ * if it had acquired its snapshot then: until armdb_snapshot_release(). Any number of
+ * sessions on any threads may use one object. Who writes from it meets
+ * ARMDB_BUSY_SNAPSHOT where a row has changed since.
+ *
+ * Errors:  ARMDB_MISUSE (the session holds a snapshot or has a transaction open),
+ *          ARMDB_INVALID (another store's object), ARMDB_FORKED. */
+enum armdb_rc armdb_snapshot_use(struct armdb_session *session,
+                                 const struct armdb_snapshot *snapshot,
+                                 struct armdb_error *err) ADB_MUST_CHECK;
 /* True when something was read with the held snapshot and others have committed since:
  * a serializable writer must not go on from it. */
 bool armdb_snapshot_is_stale(const struct armdb_session *session);
@@ -331,8 +374,11 @@ enum armdb_rc armdb_wait(struct armdb_session *session,
 
 /* ---- Writing one row ------------------------------------------------------- */
 
-/* Inserts or replaces. Bytes are copied. Errors: ARMDB_BUSY, ARMDB_BUSY_SNAPSHOT,
- * ARMDB_TOOBIG, ARMDB_READONLY, ARMDB_WOUNDED, ARMDB_NOMEM, ARMDB_FULL, ARMDB_IO. */
+/* Inserts or replaces. Bytes are copied; a pointer may be NULL when its length is 0.
+ * Refused, it leaves nothing but the transaction, which stays open.
+ *
+ * Errors: ARMDB_BUSY, ARMDB_BUSY_SNAPSHOT, ARMDB_TOOBIG, ARMDB_INVALID, ARMDB_READONLY,
+ *         ARMDB_WOUNDED, ARMDB_NOMEM, ARMDB_FULL, ARMDB_IO, ARMDB_FORKED. */
 enum armdb_rc armdb_put(struct armdb_session *session, struct armdb_table *table,
                         const void *key, size_t key_len, const void *value,
                         size_t value_len, struct armdb_error *err) ADB_MUST_CHECK;
@@ -352,6 +398,76 @@ enum armdb_rc armdb_lock_key(struct armdb_session *session, struct armdb_table *
                              const void *key, size_t key_len,
                              struct armdb_error *err) ADB_MUST_CHECK;
 
+/* The shard to which a key routes. A transaction goes as a whole to the shard of the
+ * first of its keys in memcmp order (of the table made first): who writes to several
+ * shards in parallel does so by transactions of keys that route to different ones. */
+uint32_t armdb_key_shard(const struct armdb *store, const void *key, size_t key_len);
+
+/* ---- Changes in one step --------------------------------------------------- */
+
+/* armdb_cas(), armdb_modify() and armdb_batch() are one step each, whoever else writes:
+ *
+ * - With no transaction open each is a transaction of its own: when it answers ARMDB_OK
+ *   it is committed, durable as the tables' sync says. Else nothing has changed.
+ * - In an open transaction it takes part in it. Refused, it is undone alone and the
+ *   transaction goes on.
+ *
+ * A row that another transaction holds is waited for, as long as armdb_session_set_wait()
+ * says; nothing of the step is held meanwhile. What they see are all writes of the
+ * session.
+ *
+ * Errors of all three: ARMDB_BUSY (a row was not let go in time, or waiting would close a
+ * cycle of waiters), ARMDB_BUSY_SNAPSHOT (only where the session holds a snapshot that it
+ * has read with, or a transaction that has read: the row has changed since),
+ * ARMDB_INVALID (a NULL where something is wanted), ARMDB_MISUSE (a table of another
+ * session), those of armdb_put(), armdb_commit() and reading. */
+
+/* How long the session's steps wait for other transactions in all; 5,000 ms at first. */
+void armdb_session_set_wait(struct armdb_session *session, uint32_t wait_ms);
+
+/* Compare-and-swap: puts `fresh` if the row's value equals `expected`. expected = NULL:
+ * if there is no row. fresh = NULL: deletes. An empty value is a length of 0 with a
+ * pointer that is not NULL. ARMDB_MISMATCH: the row has another value, or there is none;
+ * nothing has changed, and the row is not held. */
+enum armdb_rc armdb_cas(struct armdb_session *session, struct armdb_table *table,
+                        const void *key, size_t key_len, const void *expected,
+                        size_t expected_len, const void *fresh, size_t fresh_len,
+                        struct armdb_error *err) ADB_MUST_CHECK;
+
+enum armdb_verdict { ARMDB_KEEP, ARMDB_UPDATE, ARMDB_DELETE };
+
+/* Says what becomes of a row, by its value; NULL: there is no row. With ARMDB_UPDATE it
+ * points *fresh at the new value, which is read before anything else happens and may lie
+ * in the old one. It runs on the calling thread with no lock held, and must not use the
+ * session. It may be called again, when another one was first: the last call counts. */
+typedef enum armdb_verdict armdb_change_row(void *arg, const void *value,
+                                            size_t value_len, const void **fresh,
+                                            size_t *fresh_len);
+/* Read-modify-write: takes the row, shows it to `decide`, does as told. Inside a
+ * transaction the row stays taken whatever was decided. */
+enum armdb_rc armdb_modify(struct armdb_session *session, struct armdb_table *table,
+                           const void *key, size_t key_len, armdb_change_row *decide,
+                           void *arg, struct armdb_error *err) ADB_MUST_CHECK;
+
+enum armdb_op_kind {
+    ARMDB_OP_PUT,
+    ARMDB_OP_INSERT, /* the batch is refused with ARMDB_EXISTS if the row is there */
+    ARMDB_OP_DELETE  /* no row is as good */
+};
+struct armdb_op {
+    enum armdb_op_kind kind;
+    struct armdb_table *table; /* of the session */
+    const void *key;
+    size_t key_len;
+    const void *value; /* of PUT and INSERT */
+    size_t value_len;
+};
+/* Applies the operations in their order, all or none of them. *stopped_at (may be NULL)
+ * gets the place of the operation that was refused, `count` when none was. */
+enum armdb_rc armdb_batch(struct armdb_session *session, const struct armdb_op *ops,
+                          size_t count, size_t *stopped_at,
+                          struct armdb_error *err) ADB_MUST_CHECK;
+
 /* ---- Values and pins ------------------------------------------------------- */
 
 /* A value handed out where it lies. */
@@ -370,7 +486,26 @@ void armdb_value_release(struct armdb_value *value); /* a zeroed one is allowed 
 typedef void (*armdb_unpin)(void *inner);
 armdb_unpin armdb_value_pin(const struct armdb_value *value, const void *inner);
 
-/* ---- Reading --------------------------------------------------------------- */
+/* ---- Reading one row ------------------------------------------------------- */
+
+/* The value of a key as the session sees it, all its own writes included: of its snapshot
+ * when it holds one (or has a transaction that has written), else of the present moment.
+ *
+ * Gives:  *value, to be released with armdb_value_release(); data is NULL unless
+ *         ARMDB_OK. It stays valid whatever happens to row, session and store.
+ * Errors: ARMDB_NOT_FOUND, ARMDB_INVALID, ARMDB_MISUSE (the table is another session's),
+ *         ARMDB_CORRUPT, ARMDB_IO (the row is there and cannot be read), ARMDB_NOMEM,
+ *         ARMDB_FORKED. */
+enum armdb_rc armdb_get(struct armdb_session *session, struct armdb_table *table,
+                        const void *key, size_t key_len, struct armdb_value *value,
+                        struct armdb_error *err) ADB_MUST_CHECK;
+/* The length of the value alone, in bytes: from the index, nothing is read. It also tells
+ * whether a row is there. Errors: as armdb_get(); *value_len is 0 then. */
+enum armdb_rc armdb_value_len(struct armdb_session *session, struct armdb_table *table,
+                              const void *key, size_t key_len, uint64_t *value_len,
+                              struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- Cursors --------------------------------------------------------------- */
 
 enum armdb_bound { ARMDB_BOUND_OPEN = 0, ARMDB_BOUND_INCLUSIVE, ARMDB_BOUND_EXCLUSIVE };
 
@@ -427,12 +562,61 @@ uint64_t armdb_cursor_row_id(const struct armdb_cursor *cursor);
 enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value *value,
                                  struct armdb_error *err) ADB_MUST_CHECK;
 
+/* ---- Ranges ---------------------------------------------------------------- */
+
+/* Makes *range the keys that begin with `prefix`, forwards, with no hint given; the empty
+ * prefix is every key. `buffer` has room for prefix_len bytes; it and `prefix` are needed
+ * as long as the range is. */
+void armdb_range_prefix(struct armdb_range *range, const void *prefix, size_t prefix_len,
+                        void *buffer);
+/* The row with the lowest, or highest, key of the range (NULL: of the table) as
+ * armdb_get() would see it. `reverse` and the hints of the range are not looked at.
+ *
+ * Gives:  *key, a copy, and *value, each to be released with armdb_value_release(); each
+ *         may be NULL: not wanted, and a value not wanted is not read.
+ * Errors: those of armdb_get(); ARMDB_NOT_FOUND when the range is empty. */
+enum armdb_rc armdb_first(struct armdb_session *session, struct armdb_table *table,
+                          const struct armdb_range *range, struct armdb_value *key,
+                          struct armdb_value *value,
+                          struct armdb_error *err) ADB_MUST_CHECK;
+enum armdb_rc armdb_last(struct armdb_session *session, struct armdb_table *table,
+                         const struct armdb_range *range, struct armdb_value *key,
+                         struct armdb_value *value,
+                         struct armdb_error *err) ADB_MUST_CHECK;
+/* The number of rows of the range (NULL: of the table) as armdb_get() would see them, by
+ * walking the index; no value is read. armdb_count() knows the committed rows of a whole
+ * table at once. `watch` may be NULL. Errors: those of armdb_get() but NOT_FOUND,
+ * ARMDB_INTERRUPT. */
+enum armdb_rc armdb_range_count(struct armdb_session *session, struct armdb_table *table,
+                                const struct armdb_range *range,
+                                const struct armdb_watch *watch, uint64_t *count,
+                                struct armdb_error *err) ADB_MUST_CHECK;
 /* Estimated rows between the bounds, from the index; touches a few blocks. */
 uint64_t armdb_range_estimate(struct armdb_table *table, const struct armdb_range *range);
 
-/* ---- Migration ------------------------------------------------------------- */
+/* ---- Warming up ------------------------------------------------------------ */
 
-enum armdb_verdict { ARMDB_KEEP, ARMDB_UPDATE, ARMDB_DELETE };
+struct armdb_warm_info {
+    uint64_t rows;        /* live ones, looked up in the index */
+    uint64_t pages_found; /* pages of 4 KiB that were in memory already */
+    uint64_t pages_read;
+    uint64_t large_read; /* values over a page */
+    bool full;           /* the cache had no more room: some was not read */
+};
+
+/* Reads what is live in the table into the cache, in the order of the disk, until the
+ * cache is full; nothing that is in memory goes for it. For after an opening, when the
+ * first look-ups would each wait for the disk. `watch` is asked about once a MiB and may
+ * be NULL; *info (may be NULL) is filled always.
+ *
+ * A hint: what cannot be read, or moves meanwhile, is passed by, and is met when the row
+ * is read. Errors: ARMDB_INTERRUPT, ARMDB_NOMEM, ARMDB_INVALID, ARMDB_MISUSE,
+ * ARMDB_FORKED. Locking: none held; others read and write meanwhile. */
+enum armdb_rc armdb_warm(struct armdb_session *session, struct armdb_table *table,
+                         const struct armdb_watch *watch, struct armdb_warm_info *info,
+                         struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- Migration ------------------------------------------------------------- */
 
 /* What a migration is to do; zeroed fields are the defaults. */
 struct armdb_migrate_options {

@@ -15,8 +15,6 @@
 
 SQLITE_EXTENSION_INIT3
 
-#define RELEASE "0.1.0"
-
 static const char help_text[] =
     "armdb: a second kind of table for SQLite, an append-only log with its index in "
     "memory.\n"
@@ -143,7 +141,7 @@ static void version_function(sqlite3_context *context, int argc, sqlite3_value *
     (void)argc;
     (void)argv;
     text = sqlite3_mprintf(
-        "armdb " RELEASE ", SQLite %s, built for SQLite " SQLITE_VERSION " by "
+        "armdb " ARMDB_RELEASE ", SQLite %s, built for SQLite " SQLITE_VERSION " by "
 #if defined(__clang__)
         "clang " __clang_version__
 #elif defined(__GNUC__)

@@ -314,6 +314,8 @@ static void add_frames_locked(struct cache *cache, struct cache_stats *stats)
     struct cache_dir *dir = atomic_load_explicit(&cache->dir, memory_order_relaxed);
 
     for (uint32_t slot = 0; slot < cache->locked.slots; slot++) {
+        if (atomic_load_explicit(&dir->at[slot]->base, memory_order_relaxed) != NULL)
+            stats->free_bytes += (uint64_t)dir->at[slot]->free_count * CACHE_PAGE_BYTES;
         for (uint32_t i = 1; i <= cache->frames_per_extent; i++) {
             uint64_t state = atomic_load_explicit(&dir->at[slot]->frames[i].state,
                                                   memory_order_relaxed);

@@ -49,15 +49,6 @@ struct backup {
     struct armdb_backup_info *info;
 };
 
-static enum armdb_rc check_interrupt(const struct backup *backup, struct armdb_error *err)
-{
-    const struct armdb_watch *watch = backup->watch;
-
-    if (watch != NULL && watch->interrupted != NULL && watch->interrupted(watch->arg))
-        return ADB_FAIL(ARMDB_INTERRUPT, err, "interrupted");
-    return ARMDB_OK;
-}
-
 /* ---- The folder ---- */
 
 struct contents {
@@ -237,7 +228,7 @@ static enum armdb_rc copy_bytes(struct backup *backup, struct adb_file *from,
     for (uint64_t at = 0; rc == ARMDB_OK && at < bytes;) {
         size_t n = bytes - at < COPY_BYTES ? (size_t)(bytes - at) : COPY_BYTES;
 
-        rc = check_interrupt(backup, err);
+        rc = watch_ask(backup->watch, err);
         if (rc == ARMDB_OK)
             rc = adb_file_read(from, name, backup->buffer, n, at, err);
         if (rc == ARMDB_OK)
@@ -303,7 +294,7 @@ static enum armdb_rc take_segments(struct backup *backup, struct armdb_error *er
         bool linked = false;
 
         segment_name(manifest->segments[i].number, name);
-        rc = check_interrupt(backup, err);
+        rc = watch_ask(backup->watch, err);
         if (rc == ARMDB_OK && backup->moment.fixed[i])
             rc = link_segment(backup, name, &linked, err);
         if (rc == ARMDB_OK && !linked)
@@ -422,7 +413,6 @@ enum armdb_rc armdb_table_restore(struct armdb_session *session,
                                   struct armdb_error *err)
 {
     enum armdb_rc rc;
-    struct backup asker = {.watch = watch};
     struct armdb_cursor *cursor = NULL;
     struct armdb_range all = {.low_bound = ARMDB_BOUND_OPEN};
 
@@ -436,7 +426,7 @@ enum armdb_rc armdb_table_restore(struct armdb_session *session,
     rc = armdb_cursor_seek_range(cursor, &all, err);
     while (rc == ARMDB_OK) {
         if (*rows % ROWS_PER_LOOK == 0)
-            rc = check_interrupt(&asker, err);
+            rc = watch_ask(watch, err);
         if (rc == ARMDB_OK)
             rc = copy_row(session, table, cursor, err);
         if (rc == ARMDB_OK) {

@@ -39,6 +39,7 @@ struct armdb_cursor {
     struct tab *tab;               /* its rows; kept alive by the snapshot held */
     enum cursor_mode mode;
     bool holds_snapshot;
+    bool sees_all;     /* own writes of the statement at work, too */
     uint64_t snapshot; /* what it sees, as are the next two: set by each seek */
     uint32_t statement_limit;
     uint64_t stage_generation;
@@ -152,7 +153,7 @@ static enum armdb_rc start_seek(struct armdb_cursor *cursor, enum cursor_mode mo
         rc = table_resolve(cursor->table, err);
     cursor->tab = cursor->table->tab;
     cursor->snapshot = cursor->session->snapshot;
-    cursor->statement_limit = cursor->session->statement;
+    cursor->statement_limit = cursor->sees_all ? UINT32_MAX : cursor->session->statement;
     cursor->stage_generation = cursor->session->stage_generation;
     return rc;
 }
@@ -195,17 +196,19 @@ static enum armdb_rc take_row(struct armdb_cursor *cursor, node_ref ref, bool *t
     return ARMDB_OK;
 }
 
-/* Damage that could hide a newer version or a whole row: P3. */
+enum armdb_rc damage_check(const struct armdb *store, bool absent, uint64_t seq,
+                           struct armdb_error *err)
+{
+    if (store->damage_gsn == 0 || (!absent && seq > store->damage_gsn))
+        return ARMDB_OK;
+    return ADB_FAIL(ARMDB_CORRUPT, err, "%s", store->damage_text);
+}
+
 static enum armdb_rc check_damage(const struct armdb_cursor *cursor, bool absent,
                                   struct armdb_error *err)
 {
-    const struct armdb *store = cursor->session->store;
-
-    if (store->damage_gsn == 0)
-        return ARMDB_OK;
-    if (!absent && cursor->rows[cursor->row_at].seq > store->damage_gsn)
-        return ARMDB_OK;
-    return ADB_FAIL(ARMDB_CORRUPT, err, "%s", store->damage_text);
+    return damage_check(cursor->session->store, absent,
+                        absent ? 0 : cursor->rows[cursor->row_at].seq, err);
 }
 
 static enum armdb_rc out_of_memory(struct armdb_error *err)
@@ -704,6 +707,21 @@ enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value
     if (rc == ARMDB_OK)
         *value = cursor->value;
     return rc;
+}
+
+enum armdb_rc cursor_take_value(struct armdb_cursor *cursor, struct armdb_value *value,
+                                struct armdb_error *err)
+{
+    enum armdb_rc rc = armdb_cursor_value(cursor, value, err);
+
+    if (rc == ARMDB_OK)
+        memset(&cursor->value, 0, sizeof cursor->value);
+    return rc;
+}
+
+void cursor_see_all(struct armdb_cursor *cursor)
+{
+    cursor->sees_all = true;
 }
 
 /* ---- Estimates ---- */

@@ -162,6 +162,7 @@ struct armdb_session {
     uint64_t stage_generation; /* moves when staged bytes may have gone */
     struct txn *txn;           /* NULL = none open; owned */
     bool txn_snapshot;         /* the transaction counts in snapshot_refs */
+    uint32_t wait_ms;          /* how long the steps of modify.c wait for a row */
     /* The transaction that the last ARMDB_BUSY was about. */
     uint64_t busy_txn;
     bool busy_any;       /* or, when that one has ended, about any other */
@@ -226,7 +227,8 @@ struct armdb {
     struct adb_cond hook_turn; /* a call of a write hook has returned */
     struct armdb_hook *hooks;  /* owned list */
     struct armdb_session *sessions;
-    struct txn *committed_first; /* in stamp order: not yet settled */
+    struct armdb_snapshot *snapshots; /* owned by their openers */
+    struct txn *committed_first;      /* in stamp order: not yet settled */
     struct txn *committed_last;
     uint64_t next_txn;
     uint32_t waiters;
@@ -257,6 +259,11 @@ uint64_t oldest_snapshot_locked(struct armdb *store) ADB_REQUIRES(store->txn_loc
 enum armdb_rc session_check(const struct armdb_session *session,
                             struct armdb_error *err) ADB_MUST_CHECK;
 
+/* ---- snapshot.c ---- */
+/* The oldest of `oldest` and of the moments of snapshot objects. */
+uint64_t snapshots_oldest_locked(const struct armdb *store, uint64_t oldest)
+    ADB_REQUIRES(store->txn_lock);
+
 /* ---- table.c ---- */
 enum armdb_rc tab_create(struct armdb *store, uint64_t id,
                          struct tab **out) ADB_MUST_CHECK;
@@ -281,6 +288,8 @@ static inline enum armdb_rc table_resolve(struct armdb_table *table,
                ? ARMDB_OK
                : table_resolve_anew(table, err);
 }
+/* What handles have cached of their tables is to be asked anew. */
+void table_note_change(struct armdb *store);
 /* The transaction is about to write to these rows for the first time. ARMDB_BUSY and
  * ARMDB_BUSY_SNAPSHOT when another one replaces or has replaced them. */
 enum armdb_rc tab_join(struct armdb_session *session, struct tab *tab) ADB_MUST_CHECK;
@@ -327,8 +336,11 @@ uint64_t record_bytes(const struct tab *tab, const struct node *node, uint32_t v
  * prepared (its prepared frame is aborted durably first). */
 enum armdb_rc txn_for_write(struct armdb_session *session, struct txn **out,
                             struct armdb_error *err) ADB_MUST_CHECK;
-/* The shard that the first `shard_prefix_bits` of the write's key choose. */
+/* The shard that the first `shard_prefix_bits` of the key choose. */
+uint32_t shard_of_key(const struct armdb *store, const void *key, size_t key_len);
 uint32_t txn_home_shard(const struct armdb *store, const struct txn_write *write);
+/* Undoes the writes after `last` (NULL: all), newest first. */
+void txn_undo_to(struct armdb_session *session, struct txn_write *last);
 void txn_destroy(struct txn *txn); /* nothing points to it any more */
 /* Makes commits permanent that every snapshot sees and that are durable, and frees
  * what they superseded. `slot` is the caller's, outside an epoch. */
@@ -362,6 +374,31 @@ enum armdb_rc fetch_value(struct armdb_session *session, const struct fetch *fet
 /* Makes *value the owner of `bytes`, which were taken for ADB_MEM_TXN. */
 void value_of_copy(struct armdb_value *value, unsigned char *bytes, size_t len);
 
+/* ---- cursor.c ---- */
+/* Damage that could hide a newer version of a row of this GSN, or a row where none was
+ * found, is ARMDB_CORRUPT: P3. */
+enum armdb_rc damage_check(const struct armdb *store, bool absent, uint64_t seq,
+                           struct armdb_error *err) ADB_MUST_CHECK;
+/* From the next seek on the cursor sees all own writes. Nothing may be written until it
+ * is closed. */
+void cursor_see_all(struct armdb_cursor *cursor);
+/* The value of the current row; its pin is the caller's. */
+enum armdb_rc cursor_take_value(struct armdb_cursor *cursor, struct armdb_value *value,
+                                struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- point.c ---- */
+/* What every call with a key of the caller's checks. */
+enum armdb_rc point_check(const struct armdb_session *session,
+                          const struct armdb_table *table, const void *key,
+                          size_t key_len, struct armdb_error *err) ADB_MUST_CHECK;
+/* armdb_get() without its checks, a snapshot being held. */
+enum armdb_rc point_read(struct armdb_session *session, struct armdb_table *table,
+                         const void *key, size_t key_len, struct armdb_value *value,
+                         struct armdb_error *err) ADB_MUST_CHECK;
+
+/* ---- modify.c ---- */
+void session_init_wait(struct armdb_session *session);
+
 /* ---- store.c ---- */
 /* Is the file `lock` of a folder one of a store's, rather than another program's? */
 enum armdb_rc store_lock_is_ours(struct adb_dir *dir, bool *ours,
@@ -373,6 +410,15 @@ enum armdb_rc store_lock_is_ours(struct adb_dir *dir, bool *ours,
 void keeper_start(struct armdb *store);
 void keeper_wake(struct armdb *store);
 void keeper_stop(struct armdb *store);
+
+/* ARMDB_INTERRUPT when the caller of a long call wants it to stop. */
+static inline enum armdb_rc watch_ask(const struct armdb_watch *watch,
+                                      struct armdb_error *err)
+{
+    if (watch != NULL && watch->interrupted != NULL && watch->interrupted(watch->arg))
+        return ADB_FAIL(ARMDB_INTERRUPT, err, "interrupted");
+    return ARMDB_OK;
+}
 
 static inline void stat_add(_Atomic uint64_t *counter, uint64_t n)
 {

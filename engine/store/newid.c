@@ -8,7 +8,8 @@
  * Handles. A handle caches its tab for a value of catalog_changes, which moves whenever
  * such a row is written and whenever that is undone. It is cached only when the row seen
  * is the newest of its chain: then nothing but such a change can make another one right,
- * for the session's snapshots only go forward. Else the catalogue is asked at every call.
+ * for the session's snapshots only go forward (or count as such a change: snapshot.c).
+ * Else the catalogue is asked at every call.
  *
  * Writers. Whoever writes rows of a tab and whoever replaces it must not pass each other
  * unseen. Each announces itself first and looks for the other afterwards, in one total
@@ -188,7 +189,7 @@ enum armdb_rc table_resolve_anew(struct armdb_table *table, struct armdb_error *
     return rc;
 }
 
-static void note_change(struct armdb *store)
+void table_note_change(struct armdb *store)
 {
     /* Pairs with the acquire in table_resolve(). */
     (void)atomic_fetch_add_explicit(&store->catalog_changes, 1, memory_order_acq_rel);
@@ -338,7 +339,7 @@ static enum armdb_rc write_row(struct armdb_table *table, const struct seen *see
     swap->write = session->txn->last;
     session->txn->swap_count++;
     table->resolved = 0;
-    note_change(store);
+    table_note_change(store);
 out:
     adb_free(ADB_MEM_MISC, bytes);
     return rc;
@@ -414,7 +415,7 @@ void newid_undone(struct armdb_session *session, const struct txn_write *write)
     if (swap->fresh == NULL)
         return;
     add_orphan(session, swap->fresh);
-    note_change(session->store);
+    table_note_change(session->store);
     atomic_store_explicit(&swap->old->replacer, 0, memory_order_seq_cst);
 }
 

@@ -61,7 +61,7 @@ static enum armdb_rc check_record(const struct segment *segment, uint64_t offset
         return report_damage(segment, offset, "the value", fetch, err);
     if (record->kind != RECORD_PUT || record->table != fetch->tab->id ||
         record->value_len != fetch->value_len || record->key_len != fetch->key_len ||
-        memcmp(record->key, fetch->key, fetch->key_len) != 0)
+        (fetch->key_len > 0 && memcmp(record->key, fetch->key, fetch->key_len) != 0))
         return report_damage(segment, offset, "the place", fetch, err);
     return ARMDB_OK;
 }

@@ -44,6 +44,7 @@ enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out
     memset(session, 0, sizeof *session);
     session->store = store;
     session->statement = 1;
+    session_init_wait(session);
     rc = epoch_slot_create(store->epoch, &session->slot);
     if (rc != ARMDB_OK) {
         adb_free_aligned(ADB_MEM_MISC, session);
@@ -184,7 +185,7 @@ uint64_t oldest_snapshot_locked(struct armdb *store)
         if (slot != 0 && slot - 1 < oldest)
             oldest = slot - 1;
     }
-    return hooks_oldest_locked(store, oldest);
+    return hooks_oldest_locked(store, snapshots_oldest_locked(store, oldest));
 }
 
 void armdb_statement_begin(struct armdb_session *session)

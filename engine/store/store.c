@@ -576,6 +576,21 @@ enum armdb_rc armdb_flush(struct armdb *store, struct armdb_error *err)
     return log_sync_all(&store->log, err);
 }
 
+const char *armdb_release(void)
+{
+    return ARMDB_RELEASE;
+}
+
+uint32_t armdb_features(void)
+{
+    uint32_t bits = armdb_uring_available() ? ARMDB_FEATURE_URING : 0;
+
+#ifdef ADB_DEBUG
+    bits |= ARMDB_FEATURE_CHECKS;
+#endif
+    return bits;
+}
+
 bool armdb_uring_available(void)
 {
     struct adb_io *io = NULL;

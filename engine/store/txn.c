@@ -180,8 +180,7 @@ static void wake_waiters_locked(struct armdb *store) ADB_REQUIRES(store->txn_loc
 
 /* ---- Undo and savepoints ---- */
 
-/* Undoes the writes after `last`, newest first. */
-static void undo_to(struct armdb_session *session, struct txn_write *last)
+void txn_undo_to(struct armdb_session *session, struct txn_write *last)
 {
     struct txn *txn = session->txn;
 
@@ -271,7 +270,7 @@ enum armdb_rc armdb_savepoint_rollback(struct armdb_session *session, int id,
     /* An id never seen stands for the moment the transaction began. */
     if (txn->savepoint_count > 0 && txn->savepoints[txn->savepoint_count - 1].id == id)
         last = txn->savepoints[txn->savepoint_count - 1].last;
-    undo_to(session, last);
+    txn_undo_to(session, last);
     return ARMDB_OK;
 }
 
@@ -442,22 +441,28 @@ static size_t gather_finals(const struct txn *txn, struct final *finals)
     return count;
 }
 
-uint32_t txn_home_shard(const struct armdb *store, const struct txn_write *write)
+uint32_t shard_of_key(const struct armdb *store, const void *key, size_t key_len)
 {
-    const struct node *node = arena_node(write->tab->arena, write->node);
-    size_t len = node_key_len(node);
+    const unsigned char *bytes = key;
     uint32_t bits = store->superblock.shard_prefix_bits;
     unsigned char last = 0;
     uint64_t hash;
 
-    if (bits == 0 || (uint64_t)len * 8 <= bits)
-        return (uint32_t)(adb_check_raw(node->key, len) % store->superblock.shards);
-    hash = adb_check_raw(node->key, bits / 8);
+    if (bits == 0 || (uint64_t)key_len * 8 <= bits)
+        return (uint32_t)(adb_check_raw(bytes, key_len) % store->superblock.shards);
+    hash = adb_check_raw(bytes, bits / 8);
     if (bits % 8 != 0) {
-        last = (unsigned char)(node->key[bits / 8] & (0xff00u >> (bits % 8)));
+        last = (unsigned char)(bytes[bits / 8] & (0xff00u >> (bits % 8)));
         hash = adb_hash_seeded(&last, 1, hash);
     }
     return (uint32_t)(hash % store->superblock.shards);
+}
+
+uint32_t txn_home_shard(const struct armdb *store, const struct txn_write *write)
+{
+    const struct node *node = arena_node(write->tab->arena, write->node);
+
+    return shard_of_key(store, node->key, node_key_len(node));
 }
 
 /* Appends the frame of the finals. */
@@ -689,7 +694,7 @@ enum armdb_rc armdb_rollback(struct armdb_session *session, struct armdb_error *
         rc = write_verdict(store, txn, FRAME_OUTCOME_ABORT, err);
         log_decided(&store->log, txn->shard, &txn->undecided);
     }
-    undo_to(session, NULL);
+    txn_undo_to(session, NULL);
     spill_end(store, txn, 0);
     newid_left(txn);
     newid_forgotten(txn);

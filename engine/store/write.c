@@ -27,6 +27,10 @@ struct write_args {
 
 static enum armdb_rc check_args(const struct write_args *args, struct armdb_error *err)
 {
+    if ((args->key == NULL && args->key_len > 0) ||
+        (args->value == NULL && args->value_len > 0))
+        return ADB_FAIL(ARMDB_INVALID, err,
+                        "a key or value is NULL, its length is not 0");
     if (args->key_len > ARMDB_KEY_BYTES_MAX)
         return ADB_FAIL(ARMDB_TOOBIG, err, "key of %zu bytes: at most %d are allowed",
                         args->key_len, ARMDB_KEY_BYTES_MAX);
