@@ -84,7 +84,8 @@ struct adb_io_ops {
     void (*forked)(struct adb_io *io);
 
     /* Opens a regular file below `dir`; never follows a symbolic link.
-     * ARMDB_NOT_FOUND, ARMDB_EXISTS (ADB_OPEN_CREATE), ARMDB_CANTOPEN. */
+     * ARMDB_NOT_FOUND (not with ADB_OPEN_CREATE: then the directory itself is gone,
+     * which is ARMDB_CANTOPEN), ARMDB_EXISTS (with it alone), ARMDB_CANTOPEN. */
     enum armdb_rc (*file_open)(struct adb_dir *dir, const char *name, unsigned flags,
                                struct adb_file **out, struct armdb_error *err);
     void (*file_close)(struct adb_file *file);

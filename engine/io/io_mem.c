@@ -334,7 +334,7 @@ static enum armdb_rc mem_dir_rename(struct adb_dir *dir, const char *from, const
     adb_mutex_unlock(&io->lock);
     entry_destroy(replaced);
     if (entry == NULL)
-        return ADB_FAIL(ARMDB_NOT_FOUND, err, "cannot rename %s: no such file", from);
+        return ADB_FAIL(ARMDB_IO, err, "cannot rename %s: no such file", from);
     return ARMDB_OK;
 }
 

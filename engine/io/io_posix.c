@@ -309,8 +309,8 @@ enum armdb_rc posix_dir_rename(struct adb_dir *base, const char *from, const cha
     ADB_ASSERT(is_plain_name(from) && is_plain_name(to));
     if (renameat(dir->fd, from, dir->fd, to) == 0)
         return ARMDB_OK;
-    return adb_fail_errno(errno, errno == ENOENT ? ARMDB_NOT_FOUND : ARMDB_IO, err,
-                          "cannot rename %s/%s to %s", dir->path, from, to);
+    return adb_fail_errno(errno, ARMDB_IO, err, "cannot rename %s/%s to %s", dir->path,
+                          from, to);
 }
 
 enum armdb_rc posix_dir_unlink(struct adb_dir *base, const char *name,
@@ -407,12 +407,15 @@ static int settle_flags(struct posix_file *file, bool want_direct)
     return fcntl(file->fd, F_SETFL, 0) == 0 ? 0 : errno;
 }
 
-static enum armdb_rc fail_file_open(int error, const struct posix_file *file,
+/* Where a file is to be made, ENOENT says that the folder itself is gone: that is no
+ * answer that a caller goes on with. */
+static enum armdb_rc fail_file_open(int error, const struct posix_file *file, bool create,
                                     struct armdb_error *err)
 {
     switch (error) {
     case ENOENT:
-        return adb_fail_errno(error, ARMDB_NOT_FOUND, err, "cannot open %s", file->path);
+        return adb_fail_errno(error, create ? ARMDB_CANTOPEN : ARMDB_NOT_FOUND, err,
+                              "cannot %s %s", create ? "make" : "open", file->path);
     case EEXIST:
         return adb_fail_errno(error, ARMDB_EXISTS, err, "cannot make %s", file->path);
     case ELOOP:
@@ -452,7 +455,7 @@ enum armdb_rc posix_file_open(struct adb_dir *base, const char *name, unsigned f
         return ADB_FAIL(ARMDB_NOMEM, err, "no memory to open %s/%s", dir->path, name);
     file->fd = open_retrying(dir->fd, name, how);
     if (file->fd < 0) {
-        rc = fail_file_open(errno, file, err);
+        rc = fail_file_open(errno, file, (flags & ADB_OPEN_CREATE) != 0, err);
         goto out;
     }
     if (fstat(file->fd, &st) != 0) {

@@ -346,7 +346,7 @@ static enum armdb_rc sim_dir_rename(struct adb_dir *dir, const char *from, const
     if (error != 0)
         return adb_fail_errno(error, ARMDB_IO, err, "cannot rename %s to %s", from, to);
     if (source == NULL)
-        return ADB_FAIL(ARMDB_NOT_FOUND, err, "cannot rename %s: no such file", from);
+        return ADB_FAIL(ARMDB_IO, err, "cannot rename %s: no such file", from);
     inode = source->inode;
     if (target != NULL && target->inode != inode) {
         disk->inodes[target->inode].links--;

@@ -419,6 +419,31 @@ static void no_descriptor_left_is_a_clean_error(void **state)
     fx->ops->file_close(file);
 }
 
+/* Every answer is a failure, none a "no" that a caller goes on with. */
+static void a_folder_that_is_gone_takes_no_files(void **state)
+{
+    struct fixture *fx = fixture_of(state);
+    struct adb_file *file = new_file(fx, "file");
+    struct adb_file *other = NULL;
+
+    assert_ok(fx, fx->ops->dir_unlink(fx->dir, "file", &fx->err));
+    assert_int_equal(rmdir(fx->path), 0);
+    assert_int_equal(fx->ops->file_open(fx->dir, "new", ADB_OPEN_WRITE | ADB_OPEN_CREATE,
+                                        &other, &fx->err),
+                     ARMDB_CANTOPEN);
+    assert_null(other);
+    assert_int_equal(fx->err.sys_errno, ENOENT);
+    assert_non_null(strstr(fx->err.text, "new"));
+    assert_int_equal(fx->ops->file_open(fx->dir, "file", 0, &other, &fx->err),
+                     ARMDB_NOT_FOUND);
+    assert_int_equal(adb_file_replace(fx->dir, "x", "x", 1, &fx->err), ARMDB_CANTOPEN);
+    /* What is open goes on. */
+    assert_ok(fx, adb_file_write(file, "file", "abc", 3, 0, &fx->err));
+    assert_ok(fx, adb_file_sync(file, "file", &fx->err));
+    fx->ops->file_close(file);
+    assert_int_equal(mkdir(fx->path, 0700), 0); /* for the end of the test */
+}
+
 /* The child has no handler for SIGXFSZ: the signal would end it. */
 static void the_size_limit_is_full_and_raises_no_signal(void **state)
 {
@@ -535,6 +560,7 @@ static const struct suite_test suite[] = {
     SUITE_TEST(what_may_not_be_written_says_read_only),
     SUITE_TEST(readers_of_a_sealed_folder_respect_the_writer),
     SUITE_TEST(no_descriptor_left_is_a_clean_error),
+    SUITE_TEST(a_folder_that_is_gone_takes_no_files),
     SUITE_TEST(the_size_limit_is_full_and_raises_no_signal),
     SUITE_TEST(a_forked_child_that_closes_disturbs_nothing),
 };
