@@ -155,7 +155,7 @@ static bool grow_dir_locked(struct cache *cache) ADB_REQUIRES(cache->lock)
         return false;
     dir->older = old;
     dir->capacity = capacity;
-    for (uint32_t i = 0; i < used; i++)
+    for (uint32_t i = 0; old != NULL && i < used; i++)
         dir->at[i] = old->at[i];
     /* Release: pairs with nothing but the page table entries stored after it; a
      * reader whose id needs the new directory has seen such an entry. */

@@ -224,8 +224,10 @@ static int planted_append(struct run *run, int connection, struct op *op)
     if (rc == SQLITE_OK && old.count < ELEMENTS_MAX) {
         old.element[old.count++] = op->append;
         /* As if the reading had been long ago. */
-        if (old.count > 1)
-            old.element[old.count - 2] = op->append, old.count--;
+        if (old.count > 1) {
+            old.element[old.count - 2] = op->append;
+            old.count--;
+        }
         rc = set_list(run, run->db[connection], op->key, &old);
     }
     return rc;
