@@ -46,6 +46,7 @@ static const struct stage stages[] = {
     { "sync=full, plain I/O", "sync=full, io_engine=plain", false, 1, PLANT_NONE },
     { "sync=full, io_uring", "sync=full, io_engine=uring", true, 1, PLANT_NONE },
     { "sync=normal", "sync=normal, segment_size=1048576", false, 1, PLANT_NONE },
+    { "sync=normal, io_uring", "sync=normal, io_engine=uring", true, 1, PLANT_NONE },
     { "sync=off, small segments", "sync=off, segment_size=1048576, io_engine=plain",
       false, 1, PLANT_NONE },
     { "sync=off, io_uring", "sync=off, io_engine=uring, segment_size=1048576", true, 1,
