@@ -154,13 +154,14 @@ static void weigh(struct segment *segment, struct candidate *candidate)
 
 /* The segment that blocked its tombstones is gone. Those may go now, if only segments
  * that are younger are left; else one of them is the blocker: two outputs that block one
- * another are not rewritten in turn for ever. Manifest lock held. */
-static void look_again(struct armdb *store, struct segment *segment)
+ * another are not rewritten in turn for ever. */
+static void look_again(struct log *log, struct segment *segment)
+    ADB_REQUIRES(log->manifest_lock)
 {
-    struct compaction alone = {.store = store, .inputs = &segment, .input_count = 1};
+    struct compaction alone = {.inputs = &segment, .input_count = 1};
     uint64_t blocker;
 
-    if (compact_floor(&alone, &blocker) > segment->kept_gsn) {
+    if (compact_floor(log, &alone, &blocker) > segment->kept_gsn) {
         segment->kept_bytes = 0;
         blocker = 0;
     }
@@ -193,7 +194,7 @@ static enum armdb_rc list_eligible(struct armdb *store, struct candidates *list,
             continue;
         if (segment->blocker != 0 &&
             manifest_find(&log->locked.manifest, segment->blocker) == NULL)
-            look_again(store, segment);
+            look_again(log, segment);
         weigh(segment, candidate);
         candidate->small = listed->length < log->segment_size / SMALL_PART;
         list->small += candidate->small;

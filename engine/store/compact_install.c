@@ -150,9 +150,9 @@ static enum armdb_rc list_output(struct compaction *c, struct manifest *manifest
 }
 
 /* The manifest as it will be. */
-static enum armdb_rc next_manifest(struct compaction *c, struct manifest *next)
+static enum armdb_rc next_manifest(struct log *log, struct compaction *c,
+                                   struct manifest *next) ADB_REQUIRES(log->manifest_lock)
 {
-    struct log *log = &c->store->log;
     enum armdb_rc rc = manifest_copy(&log->locked.manifest, next);
 
     if (rc != ARMDB_OK)
@@ -167,9 +167,9 @@ static enum armdb_rc next_manifest(struct compaction *c, struct manifest *next)
     return rc;
 }
 
-static enum armdb_rc replace(struct compaction *c, bool *undone)
+static enum armdb_rc replace(struct log *log, struct compaction *c, bool *undone)
+    ADB_REQUIRES(log->manifest_lock)
 {
-    struct log *log = &c->store->log;
     struct armdb_error ignored;
     struct manifest next;
     uint64_t blocker;
@@ -178,11 +178,11 @@ static enum armdb_rc replace(struct compaction *c, bool *undone)
     *undone = true;
     if (rc != ARMDB_OK)
         return rc;
-    if (log->locked.abort_lost || (compact_floor(c, &blocker) <= c->dropped_gsn &&
+    if (log->locked.abort_lost || (compact_floor(log, c, &blocker) <= c->dropped_gsn &&
                                    !ADB_PLANTED("tombstone_dropped_early")))
         return ADB_FAIL(ARMDB_BUSY, c->err, "the store changed during a compaction");
     manifest_init(&next);
-    rc = next_manifest(c, &next);
+    rc = next_manifest(log, c, &next);
     if (rc != ARMDB_OK) {
         rc = ADB_FAIL(rc, c->err, "out of memory for the manifest");
     } else {
@@ -382,7 +382,7 @@ enum armdb_rc compact_install(struct compaction *c)
     if (graves == NULL)
         return ADB_FAIL(ARMDB_NOMEM, c->err, "out of memory for a compaction");
     adb_mutex_lock(&log->manifest_lock);
-    rc = replace(c, &undone);
+    rc = replace(log, c, &undone);
     adb_mutex_unlock(&log->manifest_lock);
     if (rc != ARMDB_OK) {
         while (graves != NULL) {

@@ -102,8 +102,9 @@ void compact_sleep(const struct compaction *c);
 /* Reads and verifies the inputs, gathers what must live on, in key order. */
 enum armdb_rc compact_gather(struct compaction *c) ADB_MUST_CHECK;
 /* The lowest GSN that any listed segment outside the inputs may hold; *blocker is that
- * segment. Manifest lock held. */
-uint64_t compact_floor(const struct compaction *c, uint64_t *blocker);
+ * segment. Of the compaction only the inputs matter. */
+uint64_t compact_floor(struct log *log, const struct compaction *c, uint64_t *blocker)
+    ADB_REQUIRES(log->manifest_lock);
 
 /* ---- compact_write.c ---- */
 

@@ -522,9 +522,8 @@ static bool is_input(const struct compaction *c, uint64_t number)
     return false;
 }
 
-uint64_t compact_floor(const struct compaction *c, uint64_t *blocker)
+uint64_t compact_floor(struct log *log, const struct compaction *c, uint64_t *blocker)
 {
-    struct log *log = &c->store->log;
     uint64_t lowest = UINT64_MAX;
 
     *blocker = 0;
@@ -550,11 +549,12 @@ uint64_t compact_floor(const struct compaction *c, uint64_t *blocker)
 
 static void drop_tombstones(struct compaction *c)
 {
+    struct log *log = &c->store->log;
     uint64_t lowest;
 
-    adb_mutex_lock(&c->store->log.manifest_lock);
-    lowest = compact_floor(c, &c->blocker);
-    adb_mutex_unlock(&c->store->log.manifest_lock);
+    adb_mutex_lock(&log->manifest_lock);
+    lowest = compact_floor(log, c, &c->blocker);
+    adb_mutex_unlock(&log->manifest_lock);
     for (size_t i = 0; i < c->moved_count; i++) {
         struct moved *moved = &c->moved[i];
 
