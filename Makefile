@@ -13,7 +13,7 @@
 
 # ---- Modules, bottom to top ---------------------------------------------------
 
-BASE_MODULES  := plant rc bytes mem check thread
+BASE_MODULES  := plant rc bytes mem check thread histogram
 IO_MODULES    := io io_posix io_rw io_mem io_plain io_uring \
                  cache cache_internal cache_page cache_read cache_file cache_large
 LOG_MODULES   := location record frame zeros segfile superblock manifest run run_block run_build hint scan segment \
