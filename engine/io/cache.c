@@ -321,6 +321,11 @@ static void add_frames_locked(struct cache *cache, struct cache_stats *stats)
                                                   memory_order_relaxed);
 
             stats->hits += state >> 32;
+            if (state >> 63 != 0) {
+                (void)atomic_fetch_sub_explicit(&dir->at[slot]->frames[i].state,
+                                                UINT64_C(1) << 63, memory_order_relaxed);
+                cache->locked.hits += UINT64_C(1) << 31;
+            }
             stats->pages_pinned += (state & FRAME_PINS) != 0;
         }
     }

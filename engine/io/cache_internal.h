@@ -36,7 +36,8 @@ enum {
  *   63 ........ 32 | 31     | 30 ... 24 | 23 .... 0
  *   hits           | waited | status    | pins
  *
- * hits    pins given since the page came in; a statistic, may wrap.
+ * hits    pins given since the page came in; a statistic. Whoever reads the statistics
+ *         takes its highest bit away before it can overflow, and counts it apart.
  * waited  somebody sleeps until the page is loaded (with LOADING only).
  * status  FREE -> LOADING -> CLEAN or DIRTY, which change into each other;
  *         CLEAN with no pin -> FREE (eviction); a page thrown away is FREE at once

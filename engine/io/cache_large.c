@@ -327,7 +327,7 @@ static enum armdb_rc submit_ops(struct filling *f)
     enum armdb_rc rc = ARMDB_OK;
 
     if (f->op_count > 0)
-        io->ops->submit(io, f->ops, f->op_count);
+        adb_io_run(io, f->ops, f->op_count);
     for (size_t i = 0; i < f->op_count && rc == ARMDB_OK; i++) {
         if (f->ops[i].sys_errno != 0)
             rc = repair_op(f, &f->ops[i]);

@@ -191,7 +191,7 @@ static int read_once(struct cache_file *cf, void *p, size_t bytes, uint64_t offs
         .offset = offset,
     };
 
-    cf->file->io->ops->submit(cf->file->io, &op, 1);
+    adb_io_run(cf->file->io, &op, 1);
     return op.sys_errno;
 }
 
@@ -423,7 +423,7 @@ static void submit_ops(struct batch *batch)
 
         while (end < batch->op_count && batch->ops[end].file->io == io)
             end++;
-        io->ops->submit(io, &batch->ops[first], end - first);
+        adb_io_run(io, &batch->ops[first], end - first);
         first = end;
     }
 }

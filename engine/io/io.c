@@ -34,6 +34,31 @@ static void *without_const(const void *p)
     return u.out;
 }
 
+static void count_op(struct adb_io *io, const struct adb_io_op *op)
+{
+    bool writes = op->kind == ADB_IO_WRITE;
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < op->iov_count; i++)
+        bytes += op->iov[i].iov_len;
+    if (op->kind == ADB_IO_SYNC) {
+        (void)atomic_fetch_add_explicit(&io->syncs, 1, memory_order_relaxed);
+        return;
+    }
+    (void)atomic_fetch_add_explicit(writes ? &io->writes : &io->reads, 1,
+                                    memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(writes ? &io->bytes_written : &io->bytes_read, bytes,
+                                    memory_order_relaxed);
+}
+
+void adb_io_run(struct adb_io *io, struct adb_io_op *ops, size_t count)
+{
+    io->ops->submit(io, ops, count);
+    for (size_t i = 0; i < count; i++)
+        if (ops[i].sys_errno == 0)
+            count_op(io, &ops[i]);
+}
+
 static int run_one(struct adb_file *file, enum adb_io_kind kind, const struct iovec *iov,
                    uint64_t offset)
 {
@@ -45,7 +70,7 @@ static int run_one(struct adb_file *file, enum adb_io_kind kind, const struct io
         .offset = offset,
     };
 
-    file->io->ops->submit(file->io, &op, 1);
+    adb_io_run(file->io, &op, 1);
     return op.sys_errno;
 }
 

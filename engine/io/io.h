@@ -8,6 +8,7 @@
 #ifndef ADB_ENGINE_IO_IO_H
 #define ADB_ENGINE_IO_IO_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -118,6 +119,9 @@ struct adb_io_ops {
 /* The first members of every engine's objects; engines embed them. */
 struct adb_io {
     const struct adb_io_ops *ops;
+    /* Statistics, relaxed: what adb_io_run() did well. */
+    _Atomic uint64_t bytes_written, bytes_read;
+    _Atomic uint64_t writes, reads, syncs;
 };
 struct adb_dir {
     struct adb_io *io;
@@ -135,7 +139,10 @@ enum armdb_rc adb_io_uring_create(struct adb_io **out,
 enum armdb_rc adb_io_mem_create(struct adb_io **out,
                                 struct armdb_error *err) ADB_MUST_CHECK;
 
-/* One-operation calls built on submit(). `name` is for the error text. A failed
+/* submit(), counted: the one way in which the engine above reads, writes and syncs. */
+void adb_io_run(struct adb_io *io, struct adb_io_op *ops, size_t count);
+
+/* One-operation calls built on it. `name` is for the error text. A failed
  * read or write is ARMDB_IO or what adb_fail_errno() makes of it; a read past the
  * end of the file ARMDB_CORRUPT ("ends before ..."). */
 enum armdb_rc adb_file_read(struct adb_file *file, const char *name, void *p, size_t n,

@@ -30,6 +30,28 @@ static void pin_reads_a_page_once_and_then_hits(void **state)
     tear_down(t);
 }
 
+static void hits_of_one_page_do_not_overflow(void **state)
+{
+    struct fixture *t = set_up();
+    uint64_t many = (UINT64_C(1) << 32) - 5; /* as if it had been pinned so often */
+    uint64_t hits = many;
+    struct cache_frame *frame;
+
+    (void)state;
+    touch(t, 0, 7);
+    frame = cache_frame_at(t->cache, atomic_load(cache_entry(t->cf[0], 7)));
+    (void)atomic_fetch_add(&frame->state, many << 32);
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(stats_of(t).hits, hits); /* asking takes nothing away */
+        for (int i = 0; i < 10; i++, hits++)
+            touch(t, 0, 7);
+    }
+    assert_int_equal(stats_of(t).hits, hits);
+    cache_pages_discard(t->cf[0], 7, 1);
+    assert_int_equal(stats_of(t).hits, hits);
+    tear_down(t);
+}
+
 static void pages_of_one_number_in_two_files_differ(void **state)
 {
     struct fixture *t = set_up();
@@ -689,6 +711,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pin_reads_a_page_once_and_then_hits),
+        cmocka_unit_test(hits_of_one_page_do_not_overflow),
         cmocka_unit_test(pages_of_one_number_in_two_files_differ),
         cmocka_unit_test(a_file_of_one_tebibyte_takes_no_memory_up_front),
         cmocka_unit_test(a_page_cut_short_by_the_end_of_the_file_ends_in_zeros),

@@ -106,6 +106,31 @@ static void iovecs_beyond_one_system_call_move_all_their_bytes(void **state)
     free(got);
 }
 
+static void what_moved_is_counted_and_what_failed_is_not(void **state)
+{
+    struct fixture *fx = fixture_of(state);
+    struct adb_file *file = new_file(fx, "counted");
+    unsigned char buf[300] = {0};
+    struct iovec iov[2] = {{buf, 100}, {buf + 100, 200}};
+    struct adb_io_op ops[4];
+
+    ops[0] = op_of(file, ADB_IO_WRITE, iov, 0, false);
+    ops[0].iov_count = 2;
+    ops[1] = op_of(file, ADB_IO_WRITE, iov, 300, false);
+    ops[2] = op_of(file, ADB_IO_SYNC, NULL, 0, true);
+    adb_io_run(fx->io, ops, 3);
+    ops[0] = op_of(file, ADB_IO_READ, iov, 300, false);
+    ops[1] = op_of(file, ADB_IO_READ, iov, 1000, false); /* behind the end */
+    adb_io_run(fx->io, ops, 2);
+    assert_int_equal(ops[1].sys_errno, ENODATA);
+    assert_int_equal(atomic_load(&fx->io->writes), 2);
+    assert_int_equal(atomic_load(&fx->io->bytes_written), 400);
+    assert_int_equal(atomic_load(&fx->io->reads), 1);
+    assert_int_equal(atomic_load(&fx->io->bytes_read), 100);
+    assert_int_equal(atomic_load(&fx->io->syncs), 1);
+    fx->ops->file_close(file);
+}
+
 static void a_read_past_the_end_says_so(void **state)
 {
     struct fixture *fx = fixture_of(state);
@@ -641,6 +666,7 @@ static const struct suite_test suite[] = {
     SUITE_TEST(bytes_written_anywhere_are_read_back),
     SUITE_TEST(a_hole_reads_as_zeros),
     SUITE_TEST(iovecs_beyond_one_system_call_move_all_their_bytes),
+    SUITE_TEST(what_moved_is_counted_and_what_failed_is_not),
     SUITE_TEST(a_read_past_the_end_says_so),
     SUITE_TEST(a_write_beyond_the_largest_offset_is_full),
     SUITE_TEST(reserving_makes_a_file_longer_and_zero),
