@@ -752,13 +752,17 @@ enum armdb_rc armdb_change_old(struct armdb_change *change, struct armdb_value *
 /* ---- Statistics ------------------------------------------------------------ */
 
 struct armdb_stat {
-    const char *name; /* lower case, words joined by '_' */
+    const char *name; /* lower case, words joined by '_'; valid during the call */
     uint64_t value;   /* or: */
-    const char *text; /* not NULL for a textual row */
-    const char *unit; /* "bytes", "count", "ns", "" */
+    const char *text; /* not NULL for a textual row; valid during the call */
+    const char *unit; /* "bytes", "count", "ns", "ms", "ratio", "" */
+    double ratio;     /* of unit "ratio", where `value` is it rounded down */
 };
-/* Calls visit(arg, row) for every statistic of the table and its store. Reading
- * changes none of them. Names are listed in README, "armdb_stat". */
+/* Calls visit(arg, row) for every statistic of the table and its store, in an order that
+ * does not change. Reading changes none of them. Names are listed in README,
+ * "armdb_stat"; none goes away or changes its meaning. Counters are exact: while others
+ * work each is right by itself, at rest they fit together. No lock is held during a call
+ * of visit(), which may use the store. */
 void armdb_stat_each(struct armdb_table *table,
                      void (*visit)(void *arg, const struct armdb_stat *row), void *arg);
 

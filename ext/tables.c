@@ -25,6 +25,8 @@ struct stat_row {
     char *text; /* NULL: the value is a number */
     char *unit;
     uint64_t value;
+    double ratio;
+    bool is_ratio;
 };
 
 struct stat_cursor {
@@ -92,7 +94,7 @@ static int stat_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
                           sqlite3_mprintf("armdb_stat wants the name of a table: "
                                           "SELECT * FROM armdb_stat('t')"));
     info->estimatedCost = 100.0;
-    info->estimatedRows = 60;
+    info->estimatedRows = 120;
     return SQLITE_OK;
 }
 
@@ -154,8 +156,10 @@ static void add_row(void *arg, const struct armdb_stat *stat)
     }
     row = &cursor->rows[cursor->count++];
     row->value = stat->value;
+    row->ratio = stat->ratio;
+    row->is_ratio = strcmp(stat->unit, "ratio") == 0;
     row->name = sqlite3_mprintf("%s", stat->name);
-    row->unit = sqlite3_mprintf("%s", stat->unit == NULL ? "" : stat->unit);
+    row->unit = sqlite3_mprintf("%s", stat->unit);
     row->text = stat->text == NULL ? NULL : sqlite3_mprintf("%s", stat->text);
     cursor->failed = row->name == NULL || row->unit == NULL ||
                      (stat->text != NULL && row->text == NULL);
@@ -226,7 +230,9 @@ static int stat_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int 
         text = cursor->table;
         break;
     }
-    if (column == STAT_VALUE && text == NULL)
+    if (column == STAT_VALUE && row->is_ratio)
+        sqlite3_result_double(context, row->ratio);
+    else if (column == STAT_VALUE && text == NULL)
         sqlite3_result_int64(context, (sqlite3_int64)row->value);
     else
         sqlite3_result_text(context, text, -1, SQLITE_TRANSIENT);

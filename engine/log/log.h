@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/histogram.h"
 #include "engine/base/rc.h"
 #include "engine/base/thread.h"
 #include "engine/io/cache.h"
@@ -46,6 +47,8 @@ struct shard {
 struct log_stats {
     _Atomic uint64_t frames, bytes, flushes, syncs, writes;
     _Atomic uint64_t sealed; /* segments that may be worth a compaction */
+    _Atomic uint64_t zeroed; /* bytes of preallocated room that were written */
+    struct histogram sync;   /* ns of a flush that syncs, from its first write on */
 };
 
 struct log {

@@ -123,12 +123,16 @@ static enum armdb_rc reserve_room(struct log *log, struct shard *shard,
     if (rc == ARMDB_FULL && bytes > end) {
         /* The disk may have room for this frame though not for the whole step. */
         bytes = (end + CACHE_PAGE_BYTES - 1) & ~(uint64_t)(CACHE_PAGE_BYTES - 1);
-        rc = segment->file->io->ops->file_reserve(segment->file, bytes, false, err);
+        written = false;
+        rc = segment->file->io->ops->file_reserve(segment->file, bytes, written, err);
     }
     if (rc == ARMDB_IO)
         log_wound(log, err); /* writing the zeros may have used up a write's error */
     if (rc != ARMDB_OK)
         return rc;
+    if (written)
+        (void)atomic_fetch_add_explicit(&log->stats.zeroed, bytes - segment->reserved,
+                                        memory_order_relaxed);
     segment->reserved = bytes;
     if (shard->locked.reserve_step < RESERVE_STEP_MAX)
         shard->locked.reserve_step *= 2;
@@ -288,10 +292,10 @@ static uint32_t build_iov(const struct flush *flush, uint64_t first, uint64_t la
 static enum armdb_rc run_ops(struct segment *segment, struct adb_io_op *ops, size_t count,
                              struct armdb_error *err)
 {
-    segment->file->io->ops->submit(segment->file->io, ops, count);
+    adb_io_run(segment->file->io, ops, count);
     if (ops[count - 1].kind == ADB_IO_SYNC && ops[count - 1].sys_errno != 0 &&
         ADB_PLANTED("failed_sync_believed"))
-        segment->file->io->ops->submit(segment->file->io, &ops[count - 1], 1);
+        adb_io_run(segment->file->io, &ops[count - 1], 1);
     for (size_t i = 0; i < count; i++)
         if (ops[i].sys_errno != 0)
             return adb_fail_errno(ops[i].sys_errno, ARMDB_IO, err, "%s %s",
@@ -368,6 +372,7 @@ static enum armdb_rc flush_locked(struct log *log, struct shard *shard, bool syn
     unsigned char *tail = shard->locked.tail; /* its only user is the running flush */
     uint64_t full;
     uint64_t bytes;
+    uint64_t began;
 
     ADB_ASSERT(!shard->locked.flushing);
     flush.segment = shard->locked.active;
@@ -386,8 +391,11 @@ static enum armdb_rc flush_locked(struct log *log, struct shard *shard, bool syn
     gsn_capture(&log->gsn, shard->id);
     adb_mutex_unlock(&shard->lock);
 
+    began = sync ? adb_mono_ns() : 0;
     rc = write_pages(&flush, tail, err);
     if (rc == ARMDB_OK) {
+        if (sync)
+            histogram_add(&log->stats.sync, adb_mono_ns() - began);
         full = flush.to / CACHE_PAGE_BYTES;
         if (full > flush.from / CACHE_PAGE_BYTES)
             cache_pages_written(flush.segment->cf, flush.from / CACHE_PAGE_BYTES,

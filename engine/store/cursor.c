@@ -141,6 +141,7 @@ static enum armdb_rc start_seek(struct armdb_cursor *cursor, enum cursor_mode mo
     enum armdb_rc rc = ARMDB_OK;
 
     drop_batch(cursor);
+    stat_bump(&cursor->session->seeks, 1);
     cursor->mode = mode;
     cursor->bytes_used = 0;
     if (!cursor->holds_snapshot) {
@@ -328,8 +329,8 @@ static enum armdb_rc find_one(struct armdb_cursor *cursor, const void *key,
     return rc == ARMDB_OK ? ARMDB_OK : out_of_memory(err);
 }
 
-enum armdb_rc armdb_cursor_seek_key(struct armdb_cursor *cursor, const void *key,
-                                    size_t key_len, struct armdb_error *err)
+static enum armdb_rc seek_key(struct armdb_cursor *cursor, const void *key,
+                              size_t key_len, struct armdb_error *err)
 {
     enum armdb_rc rc = start_seek(cursor, CURSOR_KEY, err);
 
@@ -343,6 +344,21 @@ enum armdb_rc armdb_cursor_seek_key(struct armdb_cursor *cursor, const void *key
     if (rc != ARMDB_OK)
         return rc;
     return deliver(cursor, err);
+}
+
+enum armdb_rc armdb_cursor_seek_key(struct armdb_cursor *cursor, const void *key,
+                                    size_t key_len, struct armdb_error *err)
+{
+    struct armdb_session *session = cursor->session;
+    uint64_t began;
+    enum armdb_rc rc;
+
+    if (!stat_is_sampled(&session->seek_countdown))
+        return seek_key(cursor, key, key_len, err);
+    began = adb_mono_ns();
+    rc = seek_key(cursor, key, key_len, err);
+    histogram_add(&session->store->latencies.seek, adb_mono_ns() - began);
+    return rc;
 }
 
 /* ---- A list of keys ---- */
@@ -582,7 +598,10 @@ enum armdb_rc armdb_cursor_seek_range(struct armdb_cursor *cursor,
     if (range->limit_hint > 0)
         cursor->batch =
             range->limit_hint < BATCH_MAX ? (size_t)range->limit_hint : BATCH_MAX;
-    return fill_range(cursor, err);
+    rc = fill_range(cursor, err);
+    if (rc == ARMDB_OK)
+        stat_bump(&cursor->session->scan_steps, 1);
+    return rc;
 }
 
 /* ---- Moving on ---- */
@@ -600,7 +619,7 @@ static enum armdb_rc refill_behind_current(struct armdb_cursor *cursor,
     return fill_range(cursor, err);
 }
 
-enum armdb_rc armdb_cursor_next(struct armdb_cursor *cursor, struct armdb_error *err)
+static enum armdb_rc step(struct armdb_cursor *cursor, struct armdb_error *err)
 {
     if (cursor->value.owner != NULL)
         armdb_value_release(&cursor->value);
@@ -619,6 +638,15 @@ enum armdb_rc armdb_cursor_next(struct armdb_cursor *cursor, struct armdb_error 
         break;
     }
     return ARMDB_DONE;
+}
+
+enum armdb_rc armdb_cursor_next(struct armdb_cursor *cursor, struct armdb_error *err)
+{
+    enum armdb_rc rc = step(cursor, err);
+
+    if (rc == ARMDB_OK && cursor->mode == CURSOR_RANGE)
+        stat_bump(&cursor->session->scan_steps, 1);
+    return rc;
 }
 
 void armdb_cursor_key(const struct armdb_cursor *cursor, const void **key, size_t *len)
@@ -685,6 +713,7 @@ enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value
         cursor->stage_generation != cursor->session->stage_generation &&
         !find_again(cursor, row))
         return ADB_FAIL(ARMDB_MISUSE, err, "the row was rolled back while it was read");
+    stat_bump(&cursor->session->values_read, 1);
     while (rc == ARMDB_NOT_FOUND) {
         fetch.tab = cursor->tab;
         fetch.location = row->location;

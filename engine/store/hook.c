@@ -76,6 +76,7 @@ static enum armdb_rc fetch_version(const struct change *change,
     enum armdb_rc rc;
     struct fetch fetch;
 
+    stat_bump(&change->session->values_read, 1);
     fetch.tab = change->write->tab;
     fetch.value_len = version->value_len;
     fetch.key = change->shown.key;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "engine/armdb.h"
+#include "engine/base/histogram.h"
 #include "engine/base/thread.h"
 #include "engine/index/epoch.h"
 #include "engine/index/hashmap.h"
@@ -125,6 +126,7 @@ struct txn {
     bool doomed; /* memory for an undo was lacking: it can only be rolled back */
     uint32_t shard;
     uint64_t segment_number; /* of its prepared frame */
+    uint64_t prepare_ns;     /* how long armdb_prepare() took */
     /* Newest write; turned round by the commit: then it is the oldest one, and each
      * write's `previous` is the one made after it. */
     struct txn_write *last;
@@ -147,6 +149,20 @@ struct txn {
 };
 
 enum { SESSION_GROUPS_MAX = 4 };
+
+/* What a session counts by itself, and its unit; see README, "armdb_stat". */
+#define SESSION_COUNTERS(X)   \
+    X(gets, "count")          \
+    X(seeks, "count")         \
+    X(scans, "count")         \
+    X(scan_steps, "count")    \
+    X(puts, "count")          \
+    X(inserts, "count")       \
+    X(deletes, "count")       \
+    X(nodes_touched, "count") \
+    X(values_read, "count")   \
+    X(bytes_user, "bytes")
+#define COUNTER(name, unit) _Atomic uint64_t name;
 
 struct armdb_session {
     struct armdb *store;
@@ -176,9 +192,11 @@ struct armdb_session {
     uint64_t groups[SESSION_GROUPS_MAX]; /* of the open transaction; 0 = none */
 
     /* Statistics: the owner adds, others read; relaxed. */
-    _Atomic uint64_t nodes_touched;
-    _Atomic uint64_t values_read;
-    _Atomic uint64_t gets, scans, puts, deletes;
+    SESSION_COUNTERS(COUNTER)
+    _Atomic uint64_t snapshot_since; /* when the one in the slot was taken, coarse */
+    uint32_t stripe;                 /* of the store's commit latencies; constant */
+    uint32_t seek_countdown;         /* the owner's: look-ups until one is timed */
+    uint32_t read_countdown;         /* the same for rows read */
 };
 
 /* ---- The store ---- */
@@ -186,8 +204,17 @@ struct armdb_session {
 struct store_stats {
     _Atomic uint64_t commits, rollbacks, busy, busy_snapshot;
     _Atomic uint64_t stale_reads; /* a location had moved before it was read */
-    /* What closed sessions had counted. */
-    _Atomic uint64_t nodes_touched, values_read, gets, scans, puts, deletes;
+    SESSION_COUNTERS(COUNTER)     /* what closed sessions had counted */
+};
+
+/* Every commit is timed: its threads have a histogram each, up to so many. Look-ups and
+ * reads take less than two looks at the clock: one in so many is timed. */
+enum { COMMIT_STRIPES = 4, SAMPLE_EVERY = 61 };
+
+struct store_latencies { /* ns */
+    struct histogram commit[COMMIT_STRIPES];
+    struct histogram seek;
+    struct histogram read;
 };
 
 struct armdb {
@@ -246,6 +273,9 @@ struct armdb {
 
     struct compactor compactor;
     struct store_stats stats; /* relaxed */
+    struct store_latencies latencies;
+    uint64_t opened_ns;           /* constant: adb_mono_ns() */
+    _Atomic uint32_t next_stripe; /* relaxed */
 };
 
 /* ---- session.c ---- */
@@ -430,6 +460,15 @@ static inline void stat_bump(_Atomic uint64_t *counter, uint64_t n)
     atomic_store_explicit(counter,
                           atomic_load_explicit(counter, memory_order_relaxed) + n,
                           memory_order_relaxed);
+}
+
+/* Is this one of those that are timed? */
+static inline bool stat_is_sampled(uint32_t *countdown)
+{
+    if (--*countdown != 0)
+        return false;
+    *countdown = SAMPLE_EVERY;
+    return true;
 }
 
 #endif

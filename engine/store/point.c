@@ -71,12 +71,17 @@ static enum armdb_rc find_row(struct armdb_session *session, struct armdb_table 
                               struct armdb_error *err)
 {
     enum armdb_rc rc = table_resolve(table, err);
+    uint64_t began = 0;
     bool found;
 
     if (rc != ARMDB_OK)
         return rc;
     stat_bump(&session->gets, 1);
+    if (stat_is_sampled(&session->seek_countdown))
+        began = adb_mono_ns();
     found = find_place(session, table->tab, key, key_len, place);
+    if (began != 0)
+        histogram_add(&session->store->latencies.seek, adb_mono_ns() - began);
     rc = damage_check(session->store, !found, found ? place->seq : 0, err);
     return rc == ARMDB_OK && !found ? ARMDB_NOT_FOUND : rc;
 }
@@ -91,6 +96,7 @@ enum armdb_rc point_read(struct armdb_session *session, struct armdb_table *tabl
 
     if (rc != ARMDB_OK)
         return rc;
+    stat_bump(&session->values_read, 1);
     for (;;) {
         fetch.location = place.location;
         fetch.value_len = place.value_len;

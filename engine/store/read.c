@@ -216,15 +216,19 @@ enum armdb_rc fetch_value(struct armdb_session *session, const struct fetch *fet
 {
     enum armdb_rc rc;
     struct segment *segment;
+    uint64_t began = 0;
 
     memset(value, 0, sizeof *value);
-    stat_bump(&session->values_read, 1);
     if (location_is_staged(fetch->location))
         return fetch_staged(fetch, value, err);
+    if (stat_is_sampled(&session->read_countdown))
+        began = adb_mono_ns();
     epoch_enter(session->slot);
     segment = segtab_get(&session->store->log.segments, location_slot(fetch->location));
     rc = segment == NULL ? ARMDB_NOT_FOUND : fetch_logged(segment, fetch, value, err);
     epoch_leave(session->slot);
+    if (began != 0)
+        histogram_add(&session->store->latencies.read, adb_mono_ns() - began);
     return rc;
 }
 

@@ -45,6 +45,11 @@ enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out
     session->store = store;
     session->statement = 1;
     session_init_wait(session);
+    session->stripe =
+        atomic_fetch_add_explicit(&store->next_stripe, 1, memory_order_relaxed) %
+        COMMIT_STRIPES;
+    session->seek_countdown = SAMPLE_EVERY;
+    session->read_countdown = SAMPLE_EVERY;
     rc = epoch_slot_create(store->epoch, &session->slot);
     if (rc != ARMDB_OK) {
         adb_free_aligned(ADB_MEM_MISC, session);
@@ -64,15 +69,10 @@ static void keep_counters(struct armdb_session *session)
 {
     struct store_stats *stats = &session->store->stats;
 
-    stat_add(&stats->nodes_touched,
-             atomic_load_explicit(&session->nodes_touched, memory_order_relaxed));
-    stat_add(&stats->values_read,
-             atomic_load_explicit(&session->values_read, memory_order_relaxed));
-    stat_add(&stats->gets, atomic_load_explicit(&session->gets, memory_order_relaxed));
-    stat_add(&stats->scans, atomic_load_explicit(&session->scans, memory_order_relaxed));
-    stat_add(&stats->puts, atomic_load_explicit(&session->puts, memory_order_relaxed));
-    stat_add(&stats->deletes,
-             atomic_load_explicit(&session->deletes, memory_order_relaxed));
+#define KEEP(name, unit) \
+    stat_add(&stats->name, atomic_load_explicit(&session->name, memory_order_relaxed));
+    SESSION_COUNTERS(KEEP)
+#undef KEEP
 }
 
 void armdb_session_close(struct armdb_session *session)
@@ -113,6 +113,10 @@ void session_snapshot_refresh(struct armdb_session *session)
     struct armdb *store = session->store;
     uint64_t now;
 
+    /* Before the slot: who reads the slot finds the time of this snapshot, or of one that
+     * was taken since. */
+    atomic_store_explicit(&session->snapshot_since, adb_mono_coarse_ns(),
+                          memory_order_relaxed);
     do {
         now = atomic_load_explicit(&store->visible, memory_order_seq_cst);
         /* One total order with oldest_snapshot_locked(): see the essay. */

@@ -310,6 +310,7 @@ static enum armdb_rc make_store(const char *path, const struct armdb_options *op
     if (store == NULL)
         return ARMDB_NOMEM;
     store->refs = 1;
+    store->opened_ns = adb_mono_ns();
     atomic_init(&store->catalog_changes, 1);
     store->options = *options;
     store->path = adb_alloc(ADB_MEM_MISC, strlen(path) + 1);

@@ -522,16 +522,14 @@ out:
     return rc;
 }
 
-enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doubt,
-                            struct armdb_error *err)
+static enum armdb_rc prepare(struct armdb_session *session, enum armdb_doubt doubt,
+                             struct armdb_error *err)
 {
-    enum armdb_rc rc = session_check(session, err);
     struct armdb *store = session->store;
     struct txn *txn = session->txn;
+    enum armdb_rc rc;
     size_t count = 1;
 
-    if (rc != ARMDB_OK || txn == NULL || txn->state == TXN_PREPARED)
-        return rc;
     if (txn->doomed)
         return ADB_FAIL(ARMDB_NOMEM, err,
                         "out of memory undoing part of this transaction; roll it back");
@@ -551,6 +549,21 @@ enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doub
                      txn->sync == ARMDB_SYNC_FULL, err);
 }
 
+enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doubt,
+                            struct armdb_error *err)
+{
+    enum armdb_rc rc = session_check(session, err);
+    struct txn *txn = session->txn;
+    uint64_t began;
+
+    if (rc != ARMDB_OK || txn == NULL || txn->state == TXN_PREPARED)
+        return rc;
+    began = adb_mono_ns();
+    rc = prepare(session, doubt, err);
+    txn->prepare_ns = adb_mono_ns() - began;
+    return rc;
+}
+
 /* ---- Commit ---- */
 
 /* Frees keys that were only locked, counts rows and bytes; tells whether anything was
@@ -559,11 +572,13 @@ enum armdb_rc armdb_prepare(struct armdb_session *session, enum armdb_doubt doub
 static bool account_writes(struct armdb *store, struct txn *txn)
 {
     bool wrote = false;
+    uint64_t bytes = 0;
     struct txn_write *newer = NULL;
     struct txn_write *older;
 
     for (struct txn_write *write = txn->last; write != NULL; write = older) {
         bool live = write->kind == WRITE_PUT;
+        const struct node *node;
 
         older = write->previous;
         write->previous = newer;
@@ -576,6 +591,9 @@ static bool account_writes(struct armdb *store, struct txn *txn)
             continue;
         }
         wrote = true;
+        node = arena_node(write->tab->arena, write->node);
+        if (is_final(write))
+            bytes += node_key_len(node);
         if (live && !write->committed_live)
             (void)atomic_fetch_add_explicit(&write->tab->live_rows, 1,
                                             memory_order_relaxed);
@@ -589,14 +607,15 @@ static bool account_writes(struct armdb *store, struct txn *txn)
             struct segment *segment =
                 segtab_get(&store->log.segments, location_slot(location));
 
+            bytes += version->value_len;
             if (segment != NULL)
                 (void)atomic_fetch_add_explicit(
                     &segment->live_bytes,
-                    record_bytes(write->tab, arena_node(write->tab->arena, write->node),
-                                 version->value_len),
+                    record_bytes(write->tab, node, version->value_len),
                     memory_order_relaxed);
         }
     }
+    stat_bump(&txn->session->bytes_user, bytes);
     txn->last = newer;
     return wrote;
 }
@@ -632,17 +651,20 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     struct armdb *store = session->store;
     struct txn *txn = session->txn;
     uint64_t stamp = 0;
+    uint64_t began;
     bool wrote;
     bool queued;
     bool hooked = false;
 
     if (rc != ARMDB_OK || txn == NULL)
         return rc;
-    if (txn->state != TXN_PREPARED) {
-        rc = armdb_prepare(session, ARMDB_DOUBT_COMMIT, err);
-        if (rc != ARMDB_OK)
-            return rc;
-    }
+    began = adb_mono_ns();
+    if (txn->state == TXN_PREPARED)
+        began -= txn->prepare_ns; /* what others did in between is not ours */
+    else
+        rc = prepare(session, ARMDB_DOUBT_COMMIT, err);
+    if (rc != ARMDB_OK)
+        return rc;
     wrote = txn->undecided.gsn != 0;
     if (wrote && txn->doubt == ARMDB_DOUBT_ABORT) {
         /* Without it recovery takes the transaction for aborted. */
@@ -677,6 +699,8 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     if (hooked)
         hooks_deliver(session, stamp);
     store_settle(store, session->slot);
+    if (wrote)
+        histogram_add(&store->latencies.commit[session->stripe], adb_mono_ns() - began);
     return ARMDB_OK;
 }
 

@@ -352,7 +352,7 @@ enum armdb_rc armdb_insert(struct armdb_session *session, struct armdb_table *ta
 {
     struct write_args args = {MODE_INSERT, key, key_len, value, value_len};
 
-    stat_bump(&session->puts, 1);
+    stat_bump(&session->inserts, 1);
     return write_row(session, table, &args, err);
 }
 

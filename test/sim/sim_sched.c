@@ -558,3 +558,8 @@ uint64_t adb_mono_ns(void)
     clock_ns += 100;
     return clock_ns;
 }
+
+uint64_t adb_mono_coarse_ns(void)
+{
+    return clock_ns;
+}
