@@ -549,6 +549,12 @@ enum armdb_rc armdb_cursor_seek_range(struct armdb_cursor *cursor,
 /* To the next row: ARMDB_OK or ARMDB_DONE (then, and only then, there is no row). */
 enum armdb_rc armdb_cursor_next(struct armdb_cursor *cursor,
                                 struct armdb_error *err) ADB_MUST_CHECK;
+/* In a range: past all rows whose keys begin with the first `len` bytes of the current
+ * row's key, to the next one in the scan's direction that does not: ARMDB_OK or
+ * ARMDB_DONE. What lies between is not read: the cost does not depend on its number.
+ * ARMDB_MISUSE when there is no row of a range, or its key is shorter. */
+enum armdb_rc armdb_cursor_skip(struct armdb_cursor *cursor, size_t len,
+                                struct armdb_error *err) ADB_MUST_CHECK;
 /* The current row. Key bytes are valid until the cursor moves. */
 void armdb_cursor_key(const struct armdb_cursor *cursor, const void **key, size_t *len);
 uint64_t armdb_cursor_value_len(const struct armdb_cursor *cursor); /* reads nothing */

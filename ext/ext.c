@@ -15,6 +15,7 @@
 #include "ext/atomic.h"
 #include "ext/conn.h"
 #include "ext/functions.h"
+#include "ext/list.h"
 #include "ext/maintain.h"
 #include "ext/tables.h"
 #include "ext/verify.h"
@@ -93,6 +94,8 @@ static int register_all(sqlite3 *db)
         rc = txn_register(conn);
     if (rc == SQLITE_OK)
         rc = tables_register(conn);
+    if (rc == SQLITE_OK)
+        rc = list_register(conn);
     if (rc == SQLITE_OK)
         rc = functions_register(conn);
     if (rc == SQLITE_OK)

@@ -173,28 +173,6 @@ static int load_bounds(struct filter *f)
     return rc;
 }
 
-/* Blobs from the prefix on, up to its successor. */
-static enum armdb_rc narrow_to_blobs(struct filter *f)
-{
-    const struct key_layout *key = &f->vtab->schema->key;
-    struct bytebuf *scratch = &f->cursor->scratch;
-    struct sql_value value = {.type = SQLITE_BLOB};
-    enum armdb_rc rc;
-
-    scratch->len = 0;
-    value.n = f->cursor->prefix.len;
-    value.z = f->cursor->prefix.data;
-    rc = key_range_narrow(key, 0, KEY_GE, &value, &f->cursor->range);
-    if (rc == ARMDB_OK)
-        rc = bytebuf_append(scratch, f->cursor->prefix.data, f->cursor->prefix.len);
-    if (rc == ARMDB_OK && key_successor(scratch)) {
-        value.n = scratch->len;
-        value.z = scratch->data;
-        rc = key_range_narrow(key, 0, KEY_LT, &value, &f->cursor->range);
-    }
-    return rc;
-}
-
 /* t('prefix') */
 static int add_prefix(struct filter *f)
 {
@@ -218,7 +196,8 @@ static int add_prefix(struct filter *f)
     rc = bytebuf_append(&cursor->prefix, bytes == NULL ? "" : bytes,
                         (size_t)sqlite3_value_bytes(in));
     if (rc == ARMDB_OK && type == SQLITE_BLOB)
-        rc = narrow_to_blobs(f);
+        rc = key_range_blobs(&f->vtab->schema->key, 0, cursor->prefix.data,
+                             cursor->prefix.len, &cursor->range);
     else if (rc == ARMDB_OK)
         rc = key_range_prefix(&f->vtab->schema->key, 0, cursor->prefix.data,
                               cursor->prefix.len, KEY_PREFIX_BYTES, &cursor->range,

@@ -37,6 +37,8 @@ static const char help_text[] =
     "SELECT * FROM armdb_stat('t');      what the table and its store hold and did\n"
     "SELECT * FROM armdb_verify('t');    looks at every byte of its store: ok, or what "
     "is not\n"
+    "SELECT * FROM armdb_list('t', 'a/', '/');  folders and keys under a prefix;\n"
+    "                                    then start_after, for pages; hidden: count\n"
     "armdb_backup('t', 'dir')            copy the whole store, as of now, into a folder\n"
     "armdb_restore('t', 'dir')           t's rows become those of t in that copy\n"
     "armdb_cas('t', key, old, new)       replace the value if it is `old`: 1 or 0\n"

@@ -412,7 +412,7 @@ static unsigned char write_letter(unsigned char c, enum letter_case letters)
     return c;
 }
 
-enum armdb_rc key_encode_prefix(const struct key_part *part, bool last,
+enum armdb_rc key_encode_prefix(const struct key_part *part, bool last, int type,
                                 const unsigned char *z, size_t n,
                                 enum letter_case letters, struct bytebuf *out)
 {
@@ -425,7 +425,7 @@ enum armdb_rc key_encode_prefix(const struct key_part *part, bool last,
     rc = bytebuf_reserve(out, 2 * n + 1);
     if (rc != ARMDB_OK)
         return rc;
-    out->data[out->len++] = TAG_TEXT;
+    out->data[out->len++] = type == SQLITE_TEXT ? TAG_TEXT : TAG_BLOB;
     for (size_t i = 0; i < n; i++) {
         unsigned char c = write_letter(z[i], letters);
 
@@ -646,6 +646,34 @@ enum armdb_rc key_decode(const struct key_layout *layout, const void *key, size_
     if (rc != ARMDB_OK)
         sql_value_set_null(out);
     return rc;
+}
+
+enum armdb_rc key_first_len(const struct key_layout *layout, const void *key, size_t len,
+                            size_t n, size_t *out)
+{
+    const struct key_part *part = &layout->parts[0];
+    struct key_reader reader = {key, len, 0};
+    bool last = layout->part_count == 1;
+    const unsigned char *bytes = key;
+    size_t at = 1;
+    enum armdb_rc rc;
+
+    *out = len;
+    if (n == KEY_FIRST_WHOLE) {
+        if (last)
+            return ARMDB_OK;
+        rc = read_part(&reader, part, false, NULL, NULL, NULL);
+        *out = len - reader.left;
+        return rc;
+    }
+    if (last && !part->desc) {
+        at += n;
+    } else {
+        for (; n > 0 && at < len; n--)
+            at += (bytes[at] ^ (part->desc ? 0xff : 0)) == ESCAPE ? 2 : 1;
+    }
+    *out = at;
+    return at <= len ? ARMDB_OK : ARMDB_CORRUPT;
 }
 
 bool key_part_is_exact(const struct key_part *part)

@@ -67,6 +67,16 @@ enum armdb_rc key_decode(const struct key_layout *layout, const void *key, size_
                          uint32_t part, struct bytebuf *scratch, struct sql_value *out,
                          bool *exact) ADB_MUST_CHECK;
 
+/* How many bytes at the beginning of an encoded key stand for the first `n` bytes of its
+ * first part, a text or blob of BINARY collation that has them; KEY_FIRST_WHOLE: for the
+ * whole first part, of any type. Keys with these bytes in common have that in common,
+ * and no others do (but for KEY_FIRST_WHOLE in a key of one ascending part, where the
+ * bytes are the key: longer ones may begin with it).
+ * Errors: ARMDB_CORRUPT. */
+#define KEY_FIRST_WHOLE SIZE_MAX
+enum armdb_rc key_first_len(const struct key_layout *layout, const void *key, size_t len,
+                            size_t n, size_t *out) ADB_MUST_CHECK;
+
 /* True when key_decode() of this part always says exact, whatever the key. */
 bool key_part_is_exact(const struct key_part *part);
 
@@ -120,6 +130,18 @@ enum armdb_rc key_range_prefix(const struct key_layout *layout, uint32_t part,
                                const void *prefix, size_t prefix_len,
                                enum key_prefix_case prefix_case, struct key_range *range,
                                bool *exact) ADB_MUST_CHECK;
+
+/* Adds `part n is a BLOB that starts with prefix`; always exact. An empty prefix asks
+ * for any blob. */
+enum armdb_rc key_range_blobs(const struct key_layout *layout, uint32_t part,
+                              const void *prefix, size_t prefix_len,
+                              struct key_range *range) ADB_MUST_CHECK;
+
+/* Adds `part n is above everything of this type (SQLITE_TEXT, SQLITE_BLOB) that starts
+ * with prefix`, for a part of BINARY collation. */
+enum armdb_rc key_range_above(const struct key_layout *layout, uint32_t part, int type,
+                              const void *prefix, size_t prefix_len,
+                              struct key_range *range) ADB_MUST_CHECK;
 
 /* True when no key can lie between the bounds. */
 bool key_range_is_empty(const struct key_range *range);

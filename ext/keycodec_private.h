@@ -14,8 +14,9 @@ enum armdb_rc key_encode_part(const struct key_part *part, bool last,
 /* How letters of a prefix are written into a bound. */
 enum letter_case { LETTERS_AS_THEY_ARE, LETTERS_LOWER, LETTERS_UPPER };
 
-/* Appends what the encodings of all texts with this prefix begin with. */
-enum armdb_rc key_encode_prefix(const struct key_part *part, bool last,
+/* Appends what the encodings of all texts (or blobs, by `type`) with this prefix begin
+ * with. */
+enum armdb_rc key_encode_prefix(const struct key_part *part, bool last, int type,
                                 const unsigned char *z, size_t n,
                                 enum letter_case letters,
                                 struct bytebuf *out) ADB_MUST_CHECK;

@@ -254,16 +254,61 @@ enum armdb_rc key_range_prefix(const struct key_layout *layout, uint32_t part,
     }
     rc = start_bound(range);
     if (rc == ARMDB_OK)
-        rc = key_encode_prefix(column, last, prefix, prefix_len, first, &range->scratch);
+        rc = key_encode_prefix(column, last, SQLITE_TEXT, prefix, prefix_len, first,
+                               &range->scratch);
     if (rc != ARMDB_OK)
         return rc;
     raise_low(range, ARMDB_BOUND_INCLUSIVE);
     rc = start_bound(range);
     if (rc == ARMDB_OK)
-        rc = key_encode_prefix(column, last, prefix, prefix_len, second, &range->scratch);
+        rc = key_encode_prefix(column, last, SQLITE_TEXT, prefix, prefix_len, second,
+                               &range->scratch);
     if (rc != ARMDB_OK)
         return rc;
     lower_high_above(range);
+    return ARMDB_OK;
+}
+
+enum armdb_rc key_range_blobs(const struct key_layout *layout, uint32_t part,
+                              const void *prefix, size_t prefix_len,
+                              struct key_range *range)
+{
+    const struct key_part *column = &layout->parts[part];
+    bool last = part + 1 == layout->part_count;
+    enum armdb_rc rc = start_bound(range);
+
+    if (rc == ARMDB_OK)
+        rc = key_encode_prefix(column, last, SQLITE_BLOB, prefix, prefix_len,
+                               LETTERS_AS_THEY_ARE, &range->scratch);
+    if (rc != ARMDB_OK)
+        return rc;
+    raise_low(range, ARMDB_BOUND_INCLUSIVE);
+    rc = start_bound(range);
+    if (rc == ARMDB_OK)
+        rc = key_encode_prefix(column, last, SQLITE_BLOB, prefix, prefix_len,
+                               LETTERS_AS_THEY_ARE, &range->scratch);
+    if (rc != ARMDB_OK)
+        return rc;
+    lower_high_above(range);
+    return ARMDB_OK;
+}
+
+enum armdb_rc key_range_above(const struct key_layout *layout, uint32_t part, int type,
+                              const void *prefix, size_t prefix_len,
+                              struct key_range *range)
+{
+    const struct key_part *column = &layout->parts[part];
+    enum armdb_rc rc = start_bound(range);
+
+    if (rc == ARMDB_OK)
+        rc = key_encode_prefix(column, part + 1 == layout->part_count, type, prefix,
+                               prefix_len, LETTERS_AS_THEY_ARE, &range->scratch);
+    if (rc != ARMDB_OK)
+        return rc;
+    if (column->desc)
+        lower_high(range, ARMDB_BOUND_EXCLUSIVE);
+    else
+        raise_low_above(range);
     return ARMDB_OK;
 }
 

@@ -550,6 +550,8 @@ int vtab_destroy(sqlite3_vtab *base)
     char *err = NULL;
     int rc;
 
+    if (vtab->open_count > 0) /* of a listing: SQLite knows of its own cursors only */
+        return SQLITE_LOCKED;
     if (has_uncommitted(vtab)) {
         sqlite3_log(SQLITE_LOCKED,
                     "armdb: DROP TABLE %s: the transaction has changed it; commit first",

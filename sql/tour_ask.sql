@@ -19,6 +19,10 @@ SELECT path_name FROM files
     WHERE path_name GLOB '/usr/share/common-licenses/*'
     ORDER BY path_name DESC LIMIT 3;
 
+-- What lies directly in a folder, and how much below: a seek for each folder in it.
+SELECT name, is_prefix, count FROM armdb_list('files', '/usr/share/', '/')
+    WHERE name GLOB 'd*' LIMIT 4;
+
 -- Join with an ordinary table: a point lookup per row of it.
 SELECT note, files.path_name, size FROM notes JOIN files USING (path_name)
     ORDER BY note;

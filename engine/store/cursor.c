@@ -9,7 +9,13 @@
  * A location may have moved when a value is asked for (its segment was compacted): the
  * key is looked up again under the same snapshot. Own uncommitted rows lie in the
  * transaction's memory; when that may have gone (stage_generation), the rest of the
- * batch is thrown away and read again. */
+ * batch is thrown away and read again.
+ *
+ * Skipping (armdb_cursor_skip) passes by all keys with one beginning. Keys that share
+ * one lie side by side, so the end of a group is found by bisection if it is in the
+ * batch; if not, the index is asked for what comes behind the group. How many nodes that
+ * seek brings follows what the last one was good for: twice as many if the batch held
+ * the end of a group, half as many if it lay wholly in one. */
 #include <string.h>
 
 #include "engine/base/mem.h"
@@ -19,6 +25,8 @@
 enum {
     BATCH_FIRST = 16,
     BATCH_MAX = ORDER_BATCH_MAX,
+    SKIP_BATCH_MIN = 4,
+    SKIP_BATCH_MAX = 64,
     AHEAD_BYTES = 320 /* of a record: prefetched with its batch */
 };
 
@@ -59,9 +67,12 @@ struct armdb_cursor {
     size_t bounds_capacity;
     size_t continue_at; /* in bytes: the key behind which the next batch starts */
     size_t continue_len;
+    bool continue_inclusive; /* ... or at which, after a skip */
     bool started;
     bool exhausted;
-    size_t batch; /* size of the next one */
+    bool skipped_in_batch; /* a skip ended inside the present batch */
+    size_t batch;          /* size of the next one */
+    size_t skip_batch;     /* the same after a skip */
 
     /* CURSOR_LIST. */
     struct armdb_key *list; /* owned; keys lie in `bounds` */
@@ -481,6 +492,7 @@ static struct order_from batch_start(const struct armdb_cursor *cursor)
     if (cursor->started) {
         from.key = cursor->bytes + cursor->continue_at;
         from.key_len = cursor->continue_len;
+        from.inclusive = cursor->continue_inclusive;
     } else if (bound != ARMDB_BOUND_OPEN) {
         from.key = range->reverse ? range->high : range->low;
         from.key_len = range->reverse ? range->high_len : range->low_len;
@@ -514,6 +526,7 @@ static enum armdb_rc take_nodes(struct armdb_cursor *cursor, const node_ref *nod
             return rc;
     }
     cursor->started = true;
+    cursor->continue_inclusive = false;
     cursor->continue_len = node_key_len(last);
     if (taken) {
         cursor->continue_at = cursor->rows[cursor->row_count - 1].key_at;
@@ -535,6 +548,7 @@ static enum armdb_rc fill_range(struct armdb_cursor *cursor, struct armdb_error 
     node_ref nodes[BATCH_MAX];
 
     drop_batch(cursor);
+    cursor->skipped_in_batch = false;
     epoch_enter(cursor->session->slot);
     while (rc == ARMDB_OK && cursor->row_count == 0 && !cursor->exhausted) {
         struct order_from from = batch_start(cursor);
@@ -594,6 +608,7 @@ enum armdb_rc armdb_cursor_seek_range(struct armdb_cursor *cursor,
         return out_of_memory(err);
     cursor->started = false;
     cursor->exhausted = false;
+    cursor->skip_batch = SKIP_BATCH_MIN;
     cursor->batch = BATCH_FIRST;
     if (range->limit_hint > 0)
         cursor->batch =
@@ -614,6 +629,7 @@ static enum armdb_rc refill_behind_current(struct armdb_cursor *cursor,
 
     cursor->started = true;
     cursor->exhausted = false;
+    cursor->continue_inclusive = false;
     cursor->continue_at = row->key_at;
     cursor->continue_len = row->key_len;
     return fill_range(cursor, err);
@@ -645,6 +661,84 @@ enum armdb_rc armdb_cursor_next(struct armdb_cursor *cursor, struct armdb_error 
     enum armdb_rc rc = step(cursor, err);
 
     if (rc == ARMDB_OK && cursor->mode == CURSOR_RANGE)
+        stat_bump(&cursor->session->scan_steps, 1);
+    return rc;
+}
+
+/* The first row of the batch that does not begin as the current one does; row_count when
+ * all do. */
+static size_t end_of_group(const struct armdb_cursor *cursor, size_t len)
+{
+    const unsigned char *first = cursor->bytes + cursor->rows[cursor->row_at].key_at;
+    size_t low = cursor->row_at + 1;
+    size_t high = cursor->row_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct cursor_row *row = &cursor->rows[middle];
+
+        if (row->key_len >= len && memcmp(cursor->bytes + row->key_at, first, len) == 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Lets the next batch start behind all keys that begin as the current row's does. */
+static void continue_behind(struct armdb_cursor *cursor, size_t len)
+{
+    size_t at = cursor->rows[cursor->row_at].key_at;
+    bool reverse = cursor->range.reverse;
+
+    if (!reverse) {
+        /* The smallest key above them all; its place in the batch is needed no more. */
+        while (len > 0 && cursor->bytes[at + len - 1] == 0xff)
+            len--;
+        if (len > 0)
+            cursor->bytes[at + len - 1]++;
+    }
+    cursor->exhausted = len == 0;
+    cursor->started = true;
+    cursor->continue_at = at;
+    cursor->continue_len = len;
+    cursor->continue_inclusive = !reverse;
+}
+
+static enum armdb_rc skip(struct armdb_cursor *cursor, size_t len,
+                          struct armdb_error *err)
+{
+    size_t end;
+
+    if (cursor->mode != CURSOR_RANGE || cursor->row_at >= cursor->row_count ||
+        len > cursor->rows[cursor->row_at].key_len)
+        return ADB_FAIL(ARMDB_MISUSE, err,
+                        "a skip wants a row of a range and a part of "
+                        "its key");
+    if (cursor->value.owner != NULL)
+        armdb_value_release(&cursor->value);
+    end = end_of_group(cursor, len);
+    if (end < cursor->row_count &&
+        cursor->stage_generation == cursor->session->stage_generation) {
+        cursor->row_at = end;
+        cursor->skipped_in_batch = true;
+        return check_damage(cursor, false, err);
+    }
+    if (cursor->skipped_in_batch && cursor->skip_batch < SKIP_BATCH_MAX)
+        cursor->skip_batch *= 2;
+    else if (!cursor->skipped_in_batch && cursor->skip_batch > SKIP_BATCH_MIN)
+        cursor->skip_batch /= 2;
+    cursor->batch = cursor->skip_batch;
+    continue_behind(cursor, len);
+    return fill_range(cursor, err);
+}
+
+enum armdb_rc armdb_cursor_skip(struct armdb_cursor *cursor, size_t len,
+                                struct armdb_error *err)
+{
+    enum armdb_rc rc = skip(cursor, len, err);
+
+    if (rc == ARMDB_OK)
         stat_bump(&cursor->session->scan_steps, 1);
     return rc;
 }

@@ -34,7 +34,7 @@ check_equal "the reopened table gives the same answers" 1 \
     "$(grep -c '^Closed, reopened, asked again: the same answers.' "$folder/got")"
 check_same "the tour prints what it should" test/sql/tour.expected "$folder/got"
 
-# Of the seven questions one reads the whole table, the aggregate.
+# Of the eight questions, one a listing, one reads the whole table, the aggregate.
 check_equal "a question is answered by a point, range or full scan" "2 4 1" \
     "$(for plan in 'armdb: point' 'armdb: range' 'armdb: scan'; do
         sed -n '/tour_again.sql$/,$p' "$folder/got" | grep -c "$plan"

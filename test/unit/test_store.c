@@ -595,6 +595,128 @@ static void a_scan_passes_an_empty_key_once(void **state)
     close_fixture(&f);
 }
 
+/* ---- Skipping ---- */
+
+enum { SKIP_KEYS = 400, SKIP_KEY_MAX = 7 };
+
+struct skip_key {
+    unsigned char bytes[SKIP_KEY_MAX];
+    size_t len;
+};
+
+static uint64_t skip_seed;
+
+static uint64_t skip_random(uint64_t below)
+{
+    skip_seed = skip_seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (skip_seed >> 33) % below;
+}
+
+static struct skip_key make_skip_key(void)
+{
+    static const unsigned char letters[] = {0x00, 'a', 'b', 0xfe, 0xff};
+    struct skip_key key;
+
+    key.len = (size_t)skip_random(SKIP_KEY_MAX + 1);
+    for (size_t i = 0; i < key.len; i++)
+        key.bytes[i] = letters[skip_random(sizeof letters)];
+    return key;
+}
+
+static int compare_skip_keys(const void *a, const void *b)
+{
+    const struct skip_key *x = a;
+    const struct skip_key *y = b;
+    int order = memcmp(x->bytes, y->bytes, x->len < y->len ? x->len : y->len);
+
+    return order != 0 ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+/* Walks over the sorted keys with a cursor, skipping and stepping at random; what the
+ * session undoes meanwhile was never seen. */
+static void walk_with_skips(struct fixture *f, const struct skip_key *keys, size_t count,
+                            bool reverse)
+{
+    struct armdb_range range = {
+        .reverse = reverse, .keys_only = true, .limit_hint = skip_random(40)};
+    struct armdb_cursor *cursor;
+    size_t at = 0;
+    enum armdb_rc rc;
+
+    OK(armdb_cursor_open(f->session, f->table, &cursor, &err));
+    rc = armdb_cursor_seek_range(cursor, &range, &err);
+    while (at < count) {
+        const struct skip_key *want = &keys[reverse ? count - 1 - at : at];
+        const void *key;
+        size_t len;
+
+        assert_int_equal(rc, ARMDB_OK);
+        armdb_cursor_key(cursor, &key, &len);
+        assert_int_equal(len, want->len);
+        assert_memory_equal(key, want->bytes, len);
+        assert_int_equal(armdb_cursor_skip(cursor, len + 1, &err), ARMDB_MISUSE);
+        if (skip_random(20) == 0) {
+            struct skip_key own = make_skip_key();
+
+            OK(armdb_savepoint(f->session, 1, &err));
+            OK(armdb_put(f->session, f->table, own.bytes, own.len, "x", 1, &err));
+            OK(armdb_savepoint_rollback(f->session, 1, &err));
+        }
+        if (skip_random(3) == 0) {
+            rc = armdb_cursor_next(cursor, &err);
+            at++;
+        } else {
+            size_t n = len == 0 ? 0 : 1 + (size_t)skip_random(len);
+
+            rc = armdb_cursor_skip(cursor, n, &err);
+            for (; at < count; at++) {
+                const struct skip_key *other = &keys[reverse ? count - 1 - at : at];
+
+                if (other->len < n || memcmp(other->bytes, want->bytes, n) != 0)
+                    break;
+            }
+        }
+    }
+    assert_int_equal(rc, ARMDB_DONE);
+    assert_int_equal(armdb_cursor_skip(cursor, 0, &err), ARMDB_MISUSE);
+    armdb_cursor_close(cursor);
+}
+
+static void a_skip_goes_behind_all_keys_of_one_beginning(void **state)
+{
+    struct skip_key keys[SKIP_KEYS];
+    const char *given = getenv("SEED");
+    struct fixture f;
+
+    (void)state;
+    skip_seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)getpid();
+    print_message("seed %llu\n", (unsigned long long)skip_seed);
+    for (int round = 0; round < 30; round++) {
+        size_t wanted = (size_t)skip_random(SKIP_KEYS);
+        size_t count = 0;
+
+        open_fixture(&f, ":memory:");
+        for (size_t i = 0; i < wanted; i++) {
+            struct skip_key key = make_skip_key();
+
+            if (armdb_insert(f.session, f.table, key.bytes, key.len, "v", 1, &err) ==
+                ARMDB_OK)
+                keys[count++] = key;
+        }
+        /* Some deleted again: their nodes are still in the index. */
+        for (size_t i = count / 3; i > 0; i--) {
+            count--;
+            OK(armdb_delete(f.session, f.table, keys[count].bytes, keys[count].len,
+                            &err));
+        }
+        OK(armdb_commit(f.session, &err));
+        qsort(keys, count, sizeof *keys, compare_skip_keys);
+        walk_with_skips(&f, keys, count, false);
+        walk_with_skips(&f, keys, count, true);
+        close_fixture(&f);
+    }
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
@@ -613,6 +735,7 @@ int main(void)
         T(a_child_after_fork_is_refused),
         T(a_read_modify_write_of_one_key_is_never_refused),
         T(a_transaction_larger_than_memory_commits_or_vanishes_whole),
+        T(a_skip_goes_behind_all_keys_of_one_beginning),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
