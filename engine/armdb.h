@@ -345,6 +345,10 @@ bool armdb_in_transaction(const struct armdb_session *session);
  * before it reads, so that a read-modify-write of one row never meets
  * ARMDB_BUSY_SNAPSHOT; that seek can then answer ARMDB_BUSY. */
 void armdb_expect_write(struct armdb_session *session);
+/* This session's commits change nothing that a reader could miss (bookkeeping, and rows
+ * that nothing reaches any more): they make nobody's snapshot stale for
+ * armdb_begin_in_group(). Owner's thread, before its first transaction. */
+void armdb_session_keeps_house(struct armdb_session *session);
 /* Savepoints are numbered by the caller, as SQLite does: ids may repeat (the
  * newer one shadows), and one never set stands for the transaction's start. */
 enum armdb_rc armdb_savepoint(struct armdb_session *session, int id,

@@ -300,6 +300,9 @@ enum armdb_rc drop_confirm(struct conn_store *store, const char *schema,
         rc = place == NULL ? ADB_FAIL(ARMDB_NOMEM, err, "out of memory")
                            : put_attachment(store->session, place, true, err);
         conn_drop_free(place);
+        /* Another connection does it, or has done it after our snapshot. */
+        if (rc == ARMDB_BUSY || rc == ARMDB_BUSY_SNAPSHOT)
+            rc = ARMDB_OK;
     }
     return rc;
 }
@@ -350,6 +353,17 @@ static enum armdb_rc finish(struct armdb_session *session, enum armdb_rc rc,
     return rc;
 }
 
+static enum armdb_rc open_own_session(struct conn_store *store,
+                                      struct armdb_session **session,
+                                      struct armdb_error *err)
+{
+    enum armdb_rc rc = armdb_session_open(store->store, session, err);
+
+    if (rc == ARMDB_OK)
+        armdb_session_keeps_house(*session);
+    return rc;
+}
+
 static enum armdb_rc save_pending(struct conn_store *store, const struct drop *drop,
                                   struct armdb_error *err)
 {
@@ -360,7 +374,7 @@ static enum armdb_rc save_pending(struct conn_store *store, const struct drop *d
 
     memcpy(head, drop->table, SHADOW_ID_BYTES);
     head[SHADOW_ID_BYTES] = drop->created ? 1 : 0;
-    rc = armdb_session_open(store->store, &session, err);
+    rc = open_own_session(store, &session, err);
     if (rc == ARMDB_OK)
         rc = armdb_begin(session, err);
     if (rc == ARMDB_OK)
@@ -599,7 +613,7 @@ static enum armdb_rc settle_one(struct conn_store *store, const struct drop *dro
 
     if (!gone && !drop->saved)
         return ARMDB_OK;
-    rc = armdb_session_open(store->store, &session, NULL);
+    rc = open_own_session(store, &session, NULL);
     if (rc != ARMDB_OK)
         return rc;
     rc = armdb_begin(session, NULL);

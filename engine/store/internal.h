@@ -174,6 +174,7 @@ struct armdb_session {
     uint32_t snapshot_refs;
     bool snapshot_read;        /* something was read with it */
     bool expects_write;        /* armdb_expect_write(), until the first seek */
+    bool keeps_house;          /* armdb_session_keeps_house() */
     uint32_t statement;        /* number of the current statement */
     uint64_t stage_generation; /* moves when staged bytes may have gone */
     struct txn *txn;           /* NULL = none open; owned */
@@ -260,6 +261,7 @@ struct armdb {
     uint64_t next_txn;
     uint32_t waiters;
     _Atomic uint64_t visible;   /* stamp of the newest commit */
+    _Atomic uint64_t noticed;   /* of the newest that makes snapshots stale */
     _Atomic uint64_t unsettled; /* length of the committed queue; relaxed, a hint */
 
     struct adb_mutex settle_lock; /* rank ADB_RANK_SETTLE: one settles at a time */

@@ -175,8 +175,9 @@ void armdb_snapshot_release(struct armdb_session *session)
 bool armdb_snapshot_is_stale(const struct armdb_session *session)
 {
     return session->snapshot_refs > 0 && session->snapshot_read &&
-           session_snapshot(session) !=
-               atomic_load_explicit(&session->store->visible, memory_order_acquire);
+           session_snapshot(session) <
+               /* Pairs with the release in publish_locked(). */
+               atomic_load_explicit(&session->store->noticed, memory_order_acquire);
 }
 
 uint64_t oldest_snapshot_locked(struct armdb *store)

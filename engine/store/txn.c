@@ -145,6 +145,11 @@ void armdb_expect_write(struct armdb_session *session)
     session->expects_write = true;
 }
 
+void armdb_session_keeps_house(struct armdb_session *session)
+{
+    session->keeps_house = true;
+}
+
 bool armdb_table_has_writes(const struct armdb_session *session,
                             const struct armdb_table *table)
 {
@@ -634,6 +639,9 @@ static uint64_t publish_locked(struct armdb *store, struct txn *txn)
             atomic_store_explicit(&txn->tabs[i].tab->changed, stamp,
                                   memory_order_relaxed);
     atomic_store_explicit(&store->visible, stamp, memory_order_seq_cst);
+    if (!txn->session->keeps_house)
+        /* Pairs with the acquire in armdb_snapshot_is_stale(). */
+        atomic_store_explicit(&store->noticed, stamp, memory_order_release);
     if (store->committed_last != NULL)
         store->committed_last->next_committed = txn;
     else

@@ -230,6 +230,26 @@ static void an_opening_confirms_a_create_that_was_committed(void **state)
     assert_int_equal(rows_in_store("t"), 2);
 }
 
+static void a_confirmation_is_no_change_that_another_transaction_meets(void **state)
+{
+    sqlite3 *db;
+    sqlite3 *other;
+
+    (void)state;
+    db = connect_to();
+    run(db, "PRAGMA journal_mode=WAL; CREATE VIRTUAL TABLE t USING armdb(k PRIMARY KEY)");
+    sqlite3_close(db);
+    db = connect_to();
+    other = connect_to();
+    run(db, "BEGIN");
+    assert_int_equal(ask(db, "SELECT count(*) FROM t"), 0);
+    assert_int_equal(ask(other, "SELECT count(*) FROM t"), 0); /* confirms */
+    run(db, "INSERT INTO t VALUES(1); COMMIT");
+    assert_int_equal(ask(other, "SELECT count(*) FROM t"), 1);
+    sqlite3_close(other);
+    sqlite3_close(db);
+}
+
 static void a_create_after_a_killed_one_starts_empty(void **state)
 {
     sqlite3 *db;
@@ -255,6 +275,7 @@ int main(void)
         TEST(a_killed_create_takes_no_rows_along_that_were_there_before),
         TEST(a_create_that_is_rolled_back_takes_no_rows_along),
         TEST(an_opening_confirms_a_create_that_was_committed),
+        TEST(a_confirmation_is_no_change_that_another_transaction_meets),
         TEST(a_create_after_a_killed_one_starts_empty),
     };
 
