@@ -344,6 +344,10 @@ void cache_get_stats(struct cache *cache, struct cache_stats *stats)
     stats->misses = cache->locked.misses;
     stats->evictions = cache->locked.evictions;
     add_frames_locked(cache, stats);
+    if (stats->used_bytes < stats->budget_bytes)
+        stats->free_bytes += (stats->budget_bytes - stats->used_bytes) /
+                             cache->extent_bytes * cache->frames_per_extent *
+                             CACHE_PAGE_BYTES;
     adb_mutex_unlock(&cache->lock);
 }
 

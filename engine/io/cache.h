@@ -111,7 +111,7 @@ void cache_large_unpin_inner(void *inner);
 
 struct cache_stats {
     uint64_t budget_bytes, used_bytes, dirty_bytes, large_bytes;
-    uint64_t free_bytes; /* of used_bytes: frames without a page */
+    uint64_t free_bytes; /* what pages can take before one goes for another */
     uint64_t hits, misses, evictions, pages_read, pages_pinned;
 };
 void cache_get_stats(struct cache *cache, struct cache_stats *stats);

@@ -49,7 +49,7 @@ struct warming {
     unsigned char *key; /* owned: behind which the walk goes on */
     size_t key_capacity;
     size_t key_len;
-    uint64_t room_bytes; /* of the cache, not used yet */
+    uint64_t room_bytes; /* of the cache, free yet */
 };
 
 static enum armdb_rc no_memory(struct armdb_error *err)
@@ -282,23 +282,13 @@ static enum armdb_rc read_large(struct warming *w, struct armdb_error *err)
     return rc;
 }
 
-/* What may still be taken of the cache, and what is free of what was taken. */
-static uint64_t free_room(struct armdb *store)
-{
-    struct cache_stats stats;
-    uint64_t more;
-
-    cache_get_stats(store->cache, &stats);
-    more =
-        stats.used_bytes < stats.budget_bytes ? stats.budget_bytes - stats.used_bytes : 0;
-    return more + stats.free_bytes;
-}
-
 static enum armdb_rc warm_table(struct warming *w, struct armdb_error *err)
 {
+    struct cache_stats stats;
     enum armdb_rc rc = walk(w, err);
 
-    w->room_bytes = free_room(w->session->store);
+    cache_get_stats(w->session->store->cache, &stats);
+    w->room_bytes = stats.free_bytes;
     for (size_t slot = w->segment_count; rc == ARMDB_OK && slot > 0; slot--)
         rc = read_segment(w, slot - 1, err);
     if (rc == ARMDB_OK)

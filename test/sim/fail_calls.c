@@ -41,6 +41,8 @@ static const struct sim_plan plans[] = {
     {"compact", SIM_COMPACT | SIM_ROTATE | SIM_ODD_ENDS | SIM_FAULTS, 2, 1, 5,
      ARMDB_SYNC_FULL},
     {"large", SIM_LARGE | SIM_FAULTS, 2, 1, 5, ARMDB_SYNC_NORMAL},
+    {"steps", SIM_STEPS | SIM_CHUNKS | SIM_ODD_ENDS | SIM_FAULTS, 2, 1, 5,
+     ARMDB_SYNC_FULL},
 };
 enum { PLANS = sizeof plans / sizeof plans[0], JOBS_MAX = 64 };
 

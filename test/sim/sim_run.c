@@ -191,6 +191,62 @@ static void read_some(struct worker *w)
     armdb_cursor_close(cursor);
 }
 
+/* What a row gets, whatever it has. */
+struct fresh {
+    const void *bytes;
+    size_t len;
+};
+
+static enum armdb_verdict replace(void *arg, const void *value, size_t value_len,
+                                  const void **bytes, size_t *len)
+{
+    const struct fresh *fresh = arg;
+
+    if (value == NULL && value_len > 0)
+        sim_fail("a row that is not there has a length");
+    *bytes = fresh->bytes;
+    *len = fresh->len;
+    return fresh->bytes == NULL ? ARMDB_DELETE : ARMDB_UPDATE;
+}
+
+/* Puts a row, or deletes it, by one of the steps of modify.c: a batch that is refused and
+ * then one that is not, or a read-modify-write. */
+static enum armdb_rc write_step(struct worker *w, uint32_t table, uint32_t k)
+{
+    bool puts = sim_below(&w->random, 4) > 0;
+    uint32_t number = puts ? draw_value(w) : 0;
+    struct fresh fresh = {puts ? w->value : NULL, 0};
+    struct armdb_op ops[2];
+    size_t at;
+    char key[16];
+    enum armdb_rc rc;
+
+    (void)snprintf(key, sizeof key, "k%02u", k);
+    if (puts)
+        fresh.len = sim_value_make(number, w->value);
+    if (sim_below(&w->random, 2) == 0) {
+        rc = armdb_modify(w->session, w->tables[table], key, strlen(key), replace, &fresh,
+                          &w->err);
+    } else {
+        ops[0] = (struct armdb_op){.kind = puts ? ARMDB_OP_PUT : ARMDB_OP_DELETE,
+                                   .table = w->tables[table],
+                                   .key = key,
+                                   .key_len = strlen(key),
+                                   .value = fresh.bytes,
+                                   .value_len = fresh.len};
+        ops[1] = ops[0];
+        ops[1].kind = (enum armdb_op_kind)99;
+        rc = armdb_batch(w->session, ops, 2, &at, &w->err);
+        if (rc == ARMDB_INVALID && at == 1)
+            rc = armdb_batch(w->session, ops, 1, &at, &w->err);
+    }
+    if (!is_conflict(rc))
+        must(w, rc, "step");
+    if (rc == ARMDB_OK)
+        note(w, puts ? SIM_PUT : SIM_DELETE, table, k, number);
+    return rc;
+}
+
 static enum armdb_rc write_row(struct worker *w, uint32_t table)
 {
     uint32_t k = sim_below(&w->random, SIM_KEYS);
@@ -199,6 +255,8 @@ static enum armdb_rc write_row(struct worker *w, uint32_t table)
 
     if (w->tables[table] == NULL || w->op_count == OPS_MAX || w->broken)
         return ARMDB_OK;
+    if ((w->world->plan->what & SIM_STEPS) != 0)
+        return write_step(w, table, k);
     (void)snprintf(key, sizeof key, "k%02u", k);
     if (sim_below(&w->random, 4) > 0) {
         uint32_t number = draw_value(w);
