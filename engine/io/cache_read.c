@@ -17,7 +17,8 @@
  * Read-ahead claims all missing pages, merges neighbours into one operation of
  * several iovecs, submits everything at once and publishes clean frames without a
  * pin. Where an operation fails nothing is said of its pages: waiters try for
- * themselves, because the failure may belong to a neighbour.
+ * themselves, because the failure may belong to a neighbour. A run that reached past the
+ * end of its file, as the last one of a segment does, is read page by page.
  *
  * The last page of a file may be cut short. Its read fails with ENODATA; only then
  * the size is asked for, and the part that exists is read again, zeros behind it.
@@ -428,6 +429,26 @@ static void submit_ops(struct batch *batch)
     }
 }
 
+/* One page of a run that reached past the end of its file. */
+static void finish_alone(struct cache *cache, const struct load *load)
+{
+    struct cache_file *cf = load->cf;
+    unsigned char *p = cache_frame_bytes(cache, load->id);
+    uint64_t offset = (uint64_t)load->page_no * CACHE_PAGE_BYTES;
+    int failed = read_once(cf, p, CACHE_PAGE_BYTES, offset);
+    struct armdb_error ignored;
+
+    if (failed == ENODATA &&
+        cache_read_tail(cf, p, offset, CACHE_PAGE_BYTES, 1, &ignored) == ARMDB_OK)
+        failed = 0;
+    if (failed != 0) {
+        give_up(load, CACHE_RETRY, ARMDB_OK, NULL);
+        return;
+    }
+    (void)atomic_fetch_add_explicit(&cache->pages_read, 1, memory_order_relaxed);
+    cache_publish(cache, load->id, FRAME_CLEAN, 0);
+}
+
 static void finish_batch(struct cache *cache, struct batch *batch)
 {
     const struct load *load = batch->loads;
@@ -441,6 +462,8 @@ static void finish_batch(struct cache *cache, struct batch *batch)
         for (uint32_t n = op->iov_count; n > 0; n--, load++) {
             if (op->sys_errno == 0)
                 cache_publish(cache, load->id, FRAME_CLEAN, 0);
+            else if (op->sys_errno == ENODATA)
+                finish_alone(cache, load);
             else
                 give_up(load, CACHE_RETRY, ARMDB_OK, NULL);
         }
