@@ -776,4 +776,39 @@ struct armdb_stat {
 void armdb_stat_each(struct armdb_table *table,
                      void (*visit)(void *arg, const struct armdb_stat *row), void *arg);
 
+/* ---- Segments -------------------------------------------------------------- */
+
+enum armdb_segment_state {
+    ARMDB_SEGMENT_ACTIVE,     /* commits go into it */
+    ARMDB_SEGMENT_SEALED,     /* full, or the store was closed: it never changes */
+    ARMDB_SEGMENT_COMPACTING, /* sealed; what lives in it is being moved now */
+    ARMDB_SEGMENT_RETIRED     /* replaced, still read by a snapshot or being copied */
+};
+
+struct armdb_segment {
+    uint64_t number;  /* its file is this in 16 hexadecimal digits, and ".seg" */
+    const char *name; /* of that file; valid during the call */
+    uint32_t shard;
+    enum armdb_segment_state state;
+    bool compacted;      /* a compaction wrote it, else commits did */
+    uint64_t records;    /* puts and deletes in it; UINT64_MAX: not counted */
+    uint64_t live_bytes; /* of records that are needed or the newest of their key */
+    uint64_t dead_bytes; /* of the others, deletions among them */
+    uint64_t length;     /* bytes that count, headers and gaps too */
+    uint64_t file_bytes; /* of the file: with room that is kept for what comes */
+    uint64_t gsn_low;    /* of the commits in it; 0 = none yet */
+    uint64_t gsn_high;
+    uint64_t age_ms; /* since it was last written */
+};
+
+/* Calls visit(arg, segment) for every segment of the store, in rising number, as they are
+ * at one moment. Reading changes nothing.
+ *
+ * Errors:  ARMDB_NOMEM, ARMDB_FORKED; then visit() was not called.
+ * Locking: any thread; no lock is held during visit(), which may use the store. */
+enum armdb_rc armdb_segment_each(struct armdb *store,
+                                 void (*visit)(void *arg,
+                                               const struct armdb_segment *segment),
+                                 void *arg, struct armdb_error *err) ADB_MUST_CHECK;
+
 #endif

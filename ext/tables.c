@@ -1,9 +1,15 @@
-/* tables.c - armdb_stat(t): the statistics of a table and its store, as rows.
+/* tables.c - what armdb does, as tables to select from:
  *
- *   SELECT name, value, unit FROM armdb_stat('t')
+ *   armdb_stat('t')      the statistics of a table and its store: name, value, unit
+ *   armdb_segments('t')  the log files of its store, one row each
+ *   armdb_stores()       the stores that are open in this process
  *
- * An eponymous virtual table with one hidden column, the argument. xFilter takes all
- * rows at once, so that they belong together; xNext walks over the copy. */
+ * The argument of the first two is a hidden column, `tbl`. Without it they give the rows
+ * of every armdb table of the connection, one after the other, each with its name in
+ * `tbl`: that is what views can be made of (sql/monitor.sql).
+ *
+ * Eponymous virtual tables. xFilter takes all rows at once, so that they belong together,
+ * as cells in a list; xNext walks over it. */
 #include "ext/tables.h"
 
 #include <string.h>
@@ -13,44 +19,214 @@
 
 SQLITE_EXTENSION_INIT3
 
-enum stat_column { STAT_NAME, STAT_VALUE, STAT_UNIT, STAT_TABLE };
+/* ---- Rows ---- */
 
-struct stat_vtab {
-    sqlite3_vtab base;
-    struct conn *conn; /* counted */
+struct cell {
+    int type; /* SQLITE_INTEGER, SQLITE_FLOAT, SQLITE_TEXT, SQLITE_NULL */
+    sqlite3_int64 number;
+    double real;
+    char *text; /* owned */
 };
 
-struct stat_row {
-    char *name; /* owned, as the two others */
-    char *text; /* NULL: the value is a number */
-    char *unit;
-    uint64_t value;
-    double ratio;
-    bool is_ratio;
-};
-
-struct stat_cursor {
-    sqlite3_vtab_cursor base;
-    struct stat_row *rows; /* owned */
+struct list {
+    struct cell *cells; /* owned; row by row */
     size_t count;
     size_t capacity;
-    size_t at;
-    char *table; /* owned: the argument */
-    bool failed; /* no memory for a row */
+    const char *table; /* borrowed: whose rows are being added; NULL: nobody's */
+    bool failed;       /* no memory for a cell */
 };
 
-static int stat_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
+static void clear_list(struct list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        sqlite3_free(list->cells[i].text);
+    list->count = 0;
+    list->failed = false;
+}
+
+/* The next cell, NULL inside; NULL: no memory, now or before. */
+static struct cell *add_null(struct list *list)
+{
+    struct cell *cell;
+
+    if (list->failed)
+        return NULL;
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity * 2 + 256;
+        struct cell *grown = sqlite3_realloc64(list->cells, capacity * sizeof *grown);
+
+        list->failed = grown == NULL;
+        if (list->failed)
+            return NULL;
+        list->cells = grown;
+        list->capacity = capacity;
+    }
+    cell = &list->cells[list->count++];
+    memset(cell, 0, sizeof *cell);
+    cell->type = SQLITE_NULL;
+    return cell;
+}
+
+static void add_number(struct list *list, uint64_t number)
+{
+    struct cell *cell = add_null(list);
+
+    if (cell == NULL)
+        return;
+    cell->type = SQLITE_INTEGER;
+    cell->number = (sqlite3_int64)number;
+}
+
+static void add_real(struct list *list, double real)
+{
+    struct cell *cell = add_null(list);
+
+    if (cell == NULL)
+        return;
+    cell->type = SQLITE_FLOAT;
+    cell->real = real;
+}
+
+static void add_text(struct list *list, const char *text)
+{
+    struct cell *cell = add_null(list);
+
+    if (cell == NULL || text == NULL)
+        return;
+    cell->text = sqlite3_mprintf("%s", text);
+    cell->type = SQLITE_TEXT;
+    list->failed = cell->text == NULL;
+}
+
+/* ---- armdb_stat ---- */
+
+static void add_stat(void *arg, const struct armdb_stat *stat)
+{
+    struct list *list = arg;
+
+    add_text(list, stat->name);
+    if (stat->text != NULL)
+        add_text(list, stat->text);
+    else if (strcmp(stat->unit, "ratio") == 0)
+        add_real(list, stat->ratio);
+    else
+        add_number(list, stat->value);
+    add_text(list, stat->unit);
+    add_text(list, list->table);
+}
+
+static enum armdb_rc fill_stat(struct vtab *vtab, struct list *list,
+                               struct armdb_error *err)
+{
+    (void)err;
+    armdb_stat_each(vtab->table, add_stat, list);
+    return ARMDB_OK;
+}
+
+/* ---- armdb_segments ---- */
+
+static const char *state_name(enum armdb_segment_state state)
+{
+    switch (state) {
+    case ARMDB_SEGMENT_ACTIVE:
+        return "active";
+    case ARMDB_SEGMENT_SEALED:
+        return "sealed";
+    case ARMDB_SEGMENT_COMPACTING:
+        return "compacting";
+    case ARMDB_SEGMENT_RETIRED:
+        return "retired";
+    }
+    return NULL;
+}
+
+static void add_segment(void *arg, const struct armdb_segment *segment)
+{
+    struct list *list = arg;
+
+    add_number(list, segment->shard);
+    add_text(list, segment->name);
+    add_text(list, state_name(segment->state));
+    add_text(list, segment->compacted ? "compacted" : "log");
+    if (segment->records == UINT64_MAX)
+        (void)add_null(list);
+    else
+        add_number(list, segment->records);
+    add_number(list, segment->live_bytes);
+    add_number(list, segment->dead_bytes);
+    add_number(list, segment->length);
+    add_number(list, segment->file_bytes);
+    if (segment->gsn_high == 0) {
+        (void)add_null(list);
+        (void)add_null(list);
+    } else {
+        add_number(list, segment->gsn_low);
+        add_number(list, segment->gsn_high);
+    }
+    add_real(list, (double)segment->age_ms / 1000.0);
+    add_text(list, list->table);
+}
+
+static enum armdb_rc fill_segments(struct vtab *vtab, struct list *list,
+                                   struct armdb_error *err)
+{
+    return armdb_segment_each(vtab->store->store, add_segment, list, err);
+}
+
+/* ---- The kinds of tables ---- */
+
+struct kind {
+    const char *name;
+    const char *declaration; /* the last column is the hidden one */
+    int columns;
+    double rows; /* about */
+    enum armdb_rc (*fill)(struct vtab *vtab, struct list *list, struct armdb_error *err);
+};
+
+static const struct kind kinds[] = {
+    {"armdb_stat", "CREATE TABLE x(name TEXT, value, unit TEXT, tbl TEXT HIDDEN)", 4, 120,
+     fill_stat},
+    {"armdb_segments",
+     "CREATE TABLE x(shard INTEGER, segment TEXT, state TEXT, kind TEXT, records "
+     "INTEGER, "
+     "live_bytes INTEGER, dead_bytes INTEGER, bytes INTEGER, file_bytes INTEGER, "
+     "gsn_low INTEGER, gsn_high INTEGER, age REAL, tbl TEXT HIDDEN)",
+     13, 20, fill_segments},
+};
+
+struct rows_vtab {
+    sqlite3_vtab base;
+    struct conn *conn; /* counted */
+    const struct kind *kind;
+};
+
+struct rows_cursor {
+    sqlite3_vtab_cursor base;
+    struct list list;
+    size_t at; /* first cell of the row */
+};
+
+/* SQLite gives the module's name as the first argument. */
+static const struct kind *find_kind(const char *name)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (sqlite3_stricmp(kinds[i].name, name) == 0)
+            return &kinds[i];
+    return NULL;
+}
+
+static int rows_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
                         sqlite3_vtab **out, char **err)
 {
-    struct stat_vtab *vtab;
+    const struct kind *kind = argc > 0 ? find_kind(argv[0]) : NULL;
+    struct rows_vtab *vtab;
     int rc;
 
-    (void)argc;
-    (void)argv;
     (void)err;
     *out = NULL;
-    rc = sqlite3_declare_vtab(db, "CREATE TABLE x(name TEXT, value, unit TEXT, "
-                                  "tbl HIDDEN)");
+    if (kind == NULL)
+        return SQLITE_INTERNAL;
+    rc = sqlite3_declare_vtab(db, kind->declaration);
     if (rc == SQLITE_OK)
         rc = sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
     if (rc != SQLITE_OK)
@@ -60,47 +236,46 @@ static int stat_connect(sqlite3 *db, void *aux, int argc, const char *const *arg
         return SQLITE_NOMEM;
     memset(vtab, 0, sizeof *vtab);
     vtab->conn = conn_acquire(aux);
+    vtab->kind = kind;
     *out = &vtab->base;
     return SQLITE_OK;
 }
 
-static int stat_disconnect(sqlite3_vtab *base)
+static int rows_disconnect(sqlite3_vtab *base)
 {
-    struct stat_vtab *vtab = (struct stat_vtab *)base;
+    struct rows_vtab *vtab = (struct rows_vtab *)base;
 
     conn_release(vtab->conn);
     sqlite3_free(vtab);
     return SQLITE_OK;
 }
 
-/* The argument must be there: there are no statistics of no table. */
-static int stat_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
+/* An argument that comes from a table further right must wait for it: otherwise SQLite
+ * would compare it with the names of all tables instead. */
+static int rows_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
 {
-    bool usable = false;
+    const struct kind *kind = ((struct rows_vtab *)base)->kind;
 
+    info->estimatedCost = kind->rows * 100.0;
+    info->estimatedRows = (sqlite3_int64)kind->rows * 10;
     for (int i = 0; i < info->nConstraint; i++) {
-        if (info->aConstraint[i].iColumn != STAT_TABLE ||
+        if (info->aConstraint[i].iColumn != kind->columns - 1 ||
             info->aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ)
             continue;
         if (!info->aConstraint[i].usable)
             return SQLITE_CONSTRAINT;
         info->aConstraintUsage[i].argvIndex = 1;
         info->aConstraintUsage[i].omit = 1;
-        usable = true;
+        info->estimatedCost = kind->rows;
+        info->estimatedRows = (sqlite3_int64)kind->rows;
         break;
     }
-    if (!usable)
-        return errmap_set(base, SQLITE_ERROR,
-                          sqlite3_mprintf("armdb_stat wants the name of a table: "
-                                          "SELECT * FROM armdb_stat('t')"));
-    info->estimatedCost = 100.0;
-    info->estimatedRows = 120;
     return SQLITE_OK;
 }
 
-static int stat_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
+static int rows_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
 {
-    struct stat_cursor *cursor = sqlite3_malloc64(sizeof *cursor);
+    struct rows_cursor *cursor = sqlite3_malloc64(sizeof *cursor);
 
     (void)base;
     *out = NULL;
@@ -111,137 +286,127 @@ static int stat_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out)
     return SQLITE_OK;
 }
 
-static void clear_rows(struct stat_cursor *cursor)
+static int rows_close(sqlite3_vtab_cursor *base)
 {
-    for (size_t i = 0; i < cursor->count; i++) {
-        sqlite3_free(cursor->rows[i].name);
-        sqlite3_free(cursor->rows[i].text);
-        sqlite3_free(cursor->rows[i].unit);
-    }
-    cursor->count = 0;
-    cursor->at = 0;
-    cursor->failed = false;
-    sqlite3_free(cursor->table);
-    cursor->table = NULL;
-}
+    struct rows_cursor *cursor = (struct rows_cursor *)base;
 
-static int stat_close(sqlite3_vtab_cursor *base)
-{
-    struct stat_cursor *cursor = (struct stat_cursor *)base;
-
-    clear_rows(cursor);
-    sqlite3_free(cursor->rows);
+    clear_list(&cursor->list);
+    sqlite3_free(cursor->list.cells);
     sqlite3_free(cursor);
     return SQLITE_OK;
 }
 
-static void add_row(void *arg, const struct armdb_stat *stat)
+/* The rows of one table; *err is its text, to be freed. *other: there is no such armdb
+ * table. */
+static int add_rows(struct conn *conn, const struct kind *kind, const char *name,
+                    struct list *list, bool *other, char **err)
 {
-    struct stat_cursor *cursor = arg;
-    struct stat_row *row;
+    struct armdb_error error = {ARMDB_OK, 0, ""};
+    struct vtab *vtab = NULL;
+    sqlite3_stmt *stmt = NULL;
+    int rc = functions_find_table(conn, name, &vtab, &stmt, err);
 
-    if (cursor->failed)
-        return;
-    if (cursor->count == cursor->capacity) {
-        size_t capacity = cursor->capacity == 0 ? 64 : cursor->capacity * 2;
-        struct stat_row *grown =
-            sqlite3_realloc64(cursor->rows, capacity * sizeof *grown);
+    *other = rc != SQLITE_OK && conn->planned == NULL && !conn_is_fatal(rc);
+    if (rc == SQLITE_OK) {
+        enum armdb_rc filled;
 
-        if (grown == NULL) {
-            cursor->failed = true;
-            return;
-        }
-        cursor->rows = grown;
-        cursor->capacity = capacity;
+        list->table = name;
+        filled = kind->fill(vtab, list, &error);
+        list->table = NULL;
+        if (filled == ARMDB_OK && list->failed)
+            filled = ADB_FAIL(ARMDB_NOMEM, &error, "out of memory");
+        if (filled != ARMDB_OK)
+            rc = errmap_text(err, filled, &error);
     }
-    row = &cursor->rows[cursor->count++];
-    row->value = stat->value;
-    row->ratio = stat->ratio;
-    row->is_ratio = strcmp(stat->unit, "ratio") == 0;
-    row->name = sqlite3_mprintf("%s", stat->name);
-    row->unit = sqlite3_mprintf("%s", stat->unit);
-    row->text = stat->text == NULL ? NULL : sqlite3_mprintf("%s", stat->text);
-    cursor->failed = row->name == NULL || row->unit == NULL ||
-                     (stat->text != NULL && row->text == NULL);
+    sqlite3_finalize(stmt);
+    return rc;
 }
 
-static int stat_filter(sqlite3_vtab_cursor *base, int number, const char *text, int argc,
+/* Those of every armdb table of the connection. */
+static int add_all_rows(struct conn *conn, const struct kind *kind, struct list *list,
+                        char **err)
+{
+    sqlite3_stmt *names = NULL;
+    int rc = conn_prepare(conn->db, &names,
+                          "SELECT schema || '.' || name FROM pragma_table_list "
+                          "WHERE type = 'virtual' ORDER BY schema, name");
+
+    while (rc == SQLITE_OK && (rc = sqlite3_step(names)) == SQLITE_ROW) {
+        const char *name = (const char *)sqlite3_column_text(names, 0);
+        bool other = false;
+
+        rc = name == NULL ? SQLITE_NOMEM : add_rows(conn, kind, name, list, &other, err);
+        if (other) {
+            sqlite3_free(*err);
+            *err = NULL;
+            rc = SQLITE_OK;
+        }
+    }
+    if (rc == SQLITE_DONE)
+        rc = SQLITE_OK;
+    else if (*err == NULL)
+        *err = sqlite3_mprintf("%s", sqlite3_errmsg(conn->db));
+    sqlite3_finalize(names);
+    return rc;
+}
+
+static int rows_filter(sqlite3_vtab_cursor *base, int number, const char *text, int argc,
                        sqlite3_value **argv)
 {
-    struct stat_cursor *cursor = (struct stat_cursor *)base;
-    struct stat_vtab *vtab = (struct stat_vtab *)base->pVtab;
-    struct vtab *table = NULL;
-    sqlite3_stmt *stmt = NULL;
+    struct rows_cursor *cursor = (struct rows_cursor *)base;
+    struct rows_vtab *self = (struct rows_vtab *)base->pVtab;
     const char *name;
     char *err = NULL;
+    bool other;
     int rc;
 
     (void)number;
     (void)text;
-    clear_rows(cursor);
-    if (argc != 1)
-        return SQLITE_MISUSE;
-    name = (const char *)sqlite3_value_text(argv[0]);
-    if (name == NULL)
-        return sqlite3_value_type(argv[0]) == SQLITE_NULL ? SQLITE_OK : SQLITE_NOMEM;
-    cursor->table = sqlite3_mprintf("%s", name);
-    if (cursor->table == NULL)
-        return SQLITE_NOMEM;
-    rc = functions_find_table(vtab->conn, name, &table, &stmt, &err);
-    if (rc == SQLITE_OK) {
-        armdb_stat_each(table->table, add_row, cursor);
-        if (cursor->failed)
-            rc = SQLITE_NOMEM;
+    clear_list(&cursor->list);
+    cursor->at = 0;
+    if (argc == 0) {
+        rc = add_all_rows(self->conn, self->kind, &cursor->list, &err);
+    } else {
+        name = (const char *)sqlite3_value_text(argv[0]);
+        if (name == NULL)
+            return sqlite3_value_type(argv[0]) == SQLITE_NULL ? SQLITE_OK : SQLITE_NOMEM;
+        rc = add_rows(self->conn, self->kind, name, &cursor->list, &other, &err);
     }
-    sqlite3_finalize(stmt);
     return rc == SQLITE_OK ? rc : errmap_set(base->pVtab, rc, err);
 }
 
-static int stat_next(sqlite3_vtab_cursor *base)
+static int rows_next(sqlite3_vtab_cursor *base)
 {
-    ((struct stat_cursor *)base)->at++;
+    struct rows_cursor *cursor = (struct rows_cursor *)base;
+
+    cursor->at += (size_t)((struct rows_vtab *)base->pVtab)->kind->columns;
     return SQLITE_OK;
 }
 
-static int stat_eof(sqlite3_vtab_cursor *base)
+static int rows_eof(sqlite3_vtab_cursor *base)
 {
-    struct stat_cursor *cursor = (struct stat_cursor *)base;
+    struct rows_cursor *cursor = (struct rows_cursor *)base;
 
-    return cursor->at >= cursor->count;
+    return cursor->at >= cursor->list.count;
 }
 
-static int stat_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column)
+static int rows_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column)
 {
-    const struct stat_cursor *cursor = (struct stat_cursor *)base;
-    const struct stat_row *row = &cursor->rows[cursor->at];
-    const char *text = NULL;
+    const struct rows_cursor *cursor = (struct rows_cursor *)base;
+    const struct cell *cell = &cursor->list.cells[cursor->at + (size_t)column];
 
-    switch ((enum stat_column)column) {
-    case STAT_NAME:
-        text = row->name;
-        break;
-    case STAT_VALUE:
-        text = row->text;
-        break;
-    case STAT_UNIT:
-        text = row->unit;
-        break;
-    case STAT_TABLE:
-        text = cursor->table;
-        break;
-    }
-    if (column == STAT_VALUE && row->is_ratio)
-        sqlite3_result_double(context, row->ratio);
-    else if (column == STAT_VALUE && text == NULL)
-        sqlite3_result_int64(context, (sqlite3_int64)row->value);
-    else
-        sqlite3_result_text(context, text, -1, SQLITE_TRANSIENT);
+    if (cell->type == SQLITE_INTEGER)
+        sqlite3_result_int64(context, cell->number);
+    else if (cell->type == SQLITE_FLOAT)
+        sqlite3_result_double(context, cell->real);
+    else if (cell->type == SQLITE_TEXT)
+        sqlite3_result_text(context, cell->text, -1, SQLITE_TRANSIENT);
     return SQLITE_OK;
 }
 
-static int stat_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
+static int rows_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *rowid)
 {
-    *rowid = (sqlite3_int64)((struct stat_cursor *)base)->at;
+    *rowid = (sqlite3_int64)((struct rows_cursor *)base)->at;
     return SQLITE_OK;
 }
 
@@ -249,18 +414,21 @@ int tables_register(struct conn *conn)
 {
     static const sqlite3_module module = {
         .iVersion = 1,
-        .xConnect = stat_connect, /* without xCreate: it is there by its name alone */
-        .xBestIndex = stat_best_index,
-        .xDisconnect = stat_disconnect,
-        .xOpen = stat_open,
-        .xClose = stat_close,
-        .xFilter = stat_filter,
-        .xNext = stat_next,
-        .xEof = stat_eof,
-        .xColumn = stat_column,
-        .xRowid = stat_rowid,
+        .xConnect = rows_connect, /* without xCreate: it is there by its name alone */
+        .xBestIndex = rows_best_index,
+        .xDisconnect = rows_disconnect,
+        .xOpen = rows_open,
+        .xClose = rows_close,
+        .xFilter = rows_filter,
+        .xNext = rows_next,
+        .xEof = rows_eof,
+        .xColumn = rows_column,
+        .xRowid = rows_rowid,
     };
+    int rc = SQLITE_OK;
 
-    return sqlite3_create_module_v2(conn->db, "armdb_stat", &module, conn_acquire(conn),
-                                    conn_release);
+    for (size_t i = 0; rc == SQLITE_OK && i < sizeof kinds / sizeof kinds[0]; i++)
+        rc = sqlite3_create_module_v2(conn->db, kinds[i].name, &module,
+                                      conn_acquire(conn), conn_release);
+    return rc;
 }

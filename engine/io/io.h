@@ -92,6 +92,8 @@ struct adb_io_ops {
     void (*file_close)(struct adb_file *file);
     enum armdb_rc (*file_size)(struct adb_file *file, uint64_t *bytes,
                                struct armdb_error *err);
+    /* When it was last written, as wall_ns(); 0: not known. For display. */
+    uint64_t (*file_changed_ns)(struct adb_file *file);
     enum armdb_rc (*file_truncate)(struct adb_file *file, uint64_t bytes,
                                    struct armdb_error *err);
     /* Reserves room: after it, writes below `bytes` cannot meet ENOSPC, and the file

@@ -259,6 +259,7 @@ static const struct adb_io_ops plain_ops = {
     .file_open = posix_file_open,
     .file_close = posix_file_close,
     .file_size = posix_file_size,
+    .file_changed_ns = posix_file_changed_ns,
     .file_truncate = posix_file_truncate,
     .file_reserve = posix_file_reserve,
     .file_is_direct = posix_file_is_direct,

@@ -642,6 +642,16 @@ enum armdb_rc posix_file_size(struct adb_file *base, uint64_t *bytes,
     return ARMDB_OK;
 }
 
+uint64_t posix_file_changed_ns(struct adb_file *base)
+{
+    struct stat st;
+
+    if (fstat(posix_file_of(base)->fd, &st) != 0 || st.st_mtim.tv_sec < 0)
+        return 0;
+    return (uint64_t)st.st_mtim.tv_sec * UINT64_C(1000000000) +
+           (uint64_t)st.st_mtim.tv_nsec;
+}
+
 static int set_size(int fd, uint64_t bytes)
 {
     while (ftruncate(fd, (off_t)bytes) != 0)

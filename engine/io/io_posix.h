@@ -73,6 +73,7 @@ enum armdb_rc posix_file_reserve(struct adb_file *file, uint64_t bytes, bool wri
                                  struct armdb_error *err) ADB_MUST_CHECK;
 bool posix_file_is_direct(struct adb_file *file);
 void posix_file_drop_cache(struct adb_file *file);
+uint64_t posix_file_changed_ns(struct adb_file *file);
 uint64_t posix_wall_ns(struct adb_io *io);
 enum armdb_rc posix_random(struct adb_io *io, void *p, size_t n,
                            struct armdb_error *err) ADB_MUST_CHECK;

@@ -11,6 +11,7 @@
 #include "engine/base/check.h"
 #include "engine/base/mem.h"
 #include "engine/base/plant.h"
+#include "engine/base/thread.h"
 
 void segtab_init(struct segtab *table)
 {
@@ -77,6 +78,9 @@ static struct segment *allocate_segment(const struct segment_header *header)
     segment_name(header->number, segment->name);
     atomic_init(&segment->live_bytes, 0);
     atomic_init(&segment->body_bytes, 0);
+    atomic_init(&segment->records, 0);
+    atomic_init(&segment->compacting, false);
+    atomic_init(&segment->written_ns, (int64_t)adb_mono_coarse_ns());
     return segment;
 }
 
@@ -175,6 +179,19 @@ static enum armdb_rc check_identity(struct segment *segment,
     return rc;
 }
 
+/* The file says in wall time when it was written; here the other clock counts. */
+static void note_age(struct segment *segment)
+{
+    struct adb_io *io = segment->file->io;
+    uint64_t changed = io->ops->file_changed_ns(segment->file);
+    uint64_t wall = io->ops->wall_ns(io);
+
+    if (changed != 0 && changed < wall)
+        atomic_store_explicit(&segment->written_ns,
+                              (int64_t)adb_mono_coarse_ns() - (int64_t)(wall - changed),
+                              memory_order_relaxed);
+}
+
 enum armdb_rc segment_open(struct adb_dir *dir, struct cache *cache,
                            const struct manifest_segment *listed,
                            const unsigned char store_uuid[16], bool direct,
@@ -200,6 +217,8 @@ enum armdb_rc segment_open(struct adb_dir *dir, struct cache *cache,
     if (rc != ARMDB_OK)
         goto out;
     segment->seed = adb_check_seed(segment->header.identity);
+    segment->opened = true;
+    note_age(segment);
     segment->length = listed->length;
     segment->gsn_low = listed->gsn_low;
     segment->gsn_high = listed->gsn_high;

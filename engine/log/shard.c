@@ -233,6 +233,8 @@ static void put_frame(struct log *log, struct shard *shard, struct segment *segm
                       const struct log_record *records, size_t count, unsigned char *head,
                       struct gsn_undecided *undecided) ADB_REQUIRES(shard->lock)
 {
+    uint64_t bytes = 0;
+
     frame->watermark = gsn_durable(&log->gsn);
     frame->settled = gsn_settled(&log->gsn);
     frame->durable_bytes = shard->locked.synced;
@@ -249,8 +251,9 @@ static void put_frame(struct log *log, struct shard *shard, struct segment *segm
                                     memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&log->stats.frames, 1, memory_order_relaxed);
     for (size_t i = 0; i < count; i++)
-        (void)atomic_fetch_add_explicit(&segment->body_bytes, records[i].size,
-                                        memory_order_relaxed);
+        bytes += records[i].size;
+    (void)atomic_fetch_add_explicit(&segment->body_bytes, bytes, memory_order_relaxed);
+    (void)atomic_fetch_add_explicit(&segment->records, count, memory_order_relaxed);
     segment->length = place->end;
     if (undecided != NULL)
         shard->locked.undecided++;
@@ -394,6 +397,8 @@ static enum armdb_rc flush_locked(struct log *log, struct shard *shard, bool syn
     began = sync ? adb_mono_ns() : 0;
     rc = write_pages(&flush, tail, err);
     if (rc == ARMDB_OK) {
+        atomic_store_explicit(&flush.segment->written_ns, (int64_t)adb_mono_coarse_ns(),
+                              memory_order_relaxed);
         if (sync)
             histogram_add(&log->stats.sync, adb_mono_ns() - began);
         full = flush.to / CACHE_PAGE_BYTES;

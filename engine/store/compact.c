@@ -90,6 +90,12 @@ static void release(struct compaction *c)
     adb_free(ADB_MEM_MISC, c->commits);
 }
 
+static void show_compacting(struct segment *const *inputs, size_t count, bool compacting)
+{
+    for (size_t i = 0; i < count; i++)
+        atomic_store_explicit(&inputs[i]->compacting, compacting, memory_order_relaxed);
+}
+
 /* C1 to C6 for inputs that are eligible. The lock is held. */
 static enum armdb_rc run(struct armdb *store, struct epoch_slot *slot,
                          const struct armdb_watch *watch, struct segment **inputs,
@@ -104,6 +110,7 @@ static enum armdb_rc run(struct armdb *store, struct epoch_slot *slot,
                            .started_ns = adb_mono_ns()};
     enum armdb_rc rc;
 
+    show_compacting(inputs, count, true);
     manifest_init(&c.manifest);
     adb_mutex_lock(&store->log.manifest_lock);
     rc = manifest_copy(&store->log.locked.manifest, &c.manifest);
@@ -116,8 +123,10 @@ static enum armdb_rc run(struct armdb *store, struct epoch_slot *slot,
         rc = compact_write(&c);
     if (rc == ARMDB_OK)
         rc = compact_install(&c);
-    if (rc != ARMDB_OK)
+    if (rc != ARMDB_OK) {
         compact_discard(&c);
+        show_compacting(inputs, count, false); /* else they may be closed by now */
+    }
     stat_add(rc == ARMDB_OK ? &store->compactor.runs : &store->compactor.failures, 1);
     release(&c);
     return rc;

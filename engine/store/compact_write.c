@@ -155,6 +155,7 @@ static enum armdb_rc write_frame(struct writer *w, size_t first, size_t last,
         moved->to = offset;
         note_gsn(c, moved->gsn);
         count_body(c, moved);
+        (void)atomic_fetch_add_explicit(&output->records, 1, memory_order_relaxed);
         offset += moved->size;
     }
     frame.watermark = gsn_durable(&c->store->log.gsn);

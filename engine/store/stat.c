@@ -173,15 +173,6 @@ struct space {
     uint64_t live;
 };
 
-static uint64_t sum_record_bytes(struct segment *segment, uint64_t length)
-{
-    uint64_t body = get(&segment->body_bytes);
-
-    if (body == 0 && length > SEGMENT_FIRST_FRAME) /* of an earlier run: not counted */
-        body = length - SEGMENT_FIRST_FRAME;
-    return body;
-}
-
 static void measure_space(struct log *log, struct space *space)
 {
     memset(space, 0, sizeof *space);
@@ -198,7 +189,7 @@ static void measure_space(struct log *log, struct space *space)
         shard = &log->shards[segment->header.shard];
         adb_mutex_lock(&shard->lock);
         length = segment->length;
-        space->records += sum_record_bytes(segment, length);
+        space->records += segment_record_bytes(segment, length);
         adb_mutex_unlock(&shard->lock);
         space->segments++;
         space->total += length;

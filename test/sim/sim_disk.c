@@ -518,6 +518,12 @@ static enum armdb_rc sim_file_size(struct adb_file *file, uint64_t *bytes,
     return ARMDB_OK;
 }
 
+static uint64_t sim_file_changed_ns(struct adb_file *file)
+{
+    (void)file;
+    return 0;
+}
+
 static enum armdb_rc resize(struct adb_file *file, uint64_t bytes, bool grow_only,
                             struct armdb_error *err)
 {
@@ -825,6 +831,7 @@ static const struct adb_io_ops sim_ops = {
     .file_open = sim_file_open,
     .file_close = sim_file_close,
     .file_size = sim_file_size,
+    .file_changed_ns = sim_file_changed_ns,
     .file_truncate = sim_file_truncate,
     .file_reserve = sim_file_reserve,
     .file_is_direct = sim_file_is_direct,

@@ -186,6 +186,11 @@ static enum armdb_rc size_of(struct adb_file *file, uint64_t *bytes,
                : inner_file(file)->io->ops->file_size(inner_file(file), bytes, err);
 }
 
+static uint64_t changed_ns(struct adb_file *file)
+{
+    return inner_file(file)->io->ops->file_changed_ns(inner_file(file));
+}
+
 static enum armdb_rc truncate_file(struct adb_file *file, uint64_t bytes,
                                    struct armdb_error *err)
 {
@@ -242,6 +247,7 @@ static const struct adb_io_ops fault_ops = {
     .file_open = open_file,
     .file_close = close_file,
     .file_size = size_of,
+    .file_changed_ns = changed_ns,
     .file_truncate = truncate_file,
     .file_is_direct = is_direct,
     .file_drop_cache = drop_cache,

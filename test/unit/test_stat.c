@@ -630,6 +630,183 @@ static void live_bytes_and_counts_survive_reopening(void **state)
     close_user(&u);
 }
 
+/* ---- Segments ---- */
+
+enum { SEGMENTS_MAX = 100 };
+
+struct segments {
+    struct armdb_segment items[SEGMENTS_MAX];
+    size_t count;
+};
+
+static void keep_segment(void *arg, const struct armdb_segment *segment)
+{
+    struct segments *all = arg;
+    char name[32];
+
+    assert_true(all->count < SEGMENTS_MAX);
+    (void)snprintf(name, sizeof name, "%016llx.seg", (unsigned long long)segment->number);
+    assert_string_equal(name, segment->name);
+    assert_true(all->count == 0 || all->items[all->count - 1].number < segment->number);
+    all->items[all->count++] = *segment;
+}
+
+static void read_segments(const struct user *u, struct segments *all)
+{
+    all->count = 0;
+    OK(armdb_segment_each(u->store, keep_segment, all, &err));
+}
+
+static size_t count_state(const struct segments *all, enum armdb_segment_state state)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < all->count; i++)
+        count += all->items[i].state == state;
+    return count;
+}
+
+/* Values of 1,000 bytes under the keys [first, last). */
+static void fill(struct user *u, unsigned first, unsigned last)
+{
+    static char value[1000];
+
+    for (unsigned k = first; k < last; k++) {
+        OK(armdb_put(u->session, u->table, &k, sizeof k, value, sizeof value, &err));
+        if (k % 500 == 499)
+            OK(armdb_commit(u->session, &err));
+    }
+    OK(armdb_commit(u->session, &err));
+}
+
+static void segments_add_up_to_the_statistics(void **state)
+{
+    struct segments all;
+    struct user u;
+    struct stats *s;
+    uint64_t records = 0;
+    uint64_t live = 0;
+    uint64_t dead = 0;
+    uint64_t length = 0;
+    uint64_t gsn_high = 0;
+
+    (void)state;
+    open_user(&u, folder);
+    fill(&u, 0, 6000);
+    fill(&u, 1000, 4000);
+    read_segments(&u, &all);
+    s = read_stats(&u);
+    for (size_t i = 0; i < all.count; i++) {
+        const struct armdb_segment *segment = &all.items[i];
+
+        records += segment->records;
+        live += segment->live_bytes;
+        dead += segment->dead_bytes;
+        length += segment->length;
+        assert_true(segment->file_bytes >= segment->length);
+        assert_true(segment->shard < 4);
+        assert_true(segment->gsn_low <= segment->gsn_high);
+        assert_true(segment->live_bytes + segment->dead_bytes < segment->length);
+        assert_false(segment->compacted);
+        if (segment->gsn_high > gsn_high)
+            gsn_high = segment->gsn_high;
+    }
+    assert_true(all.count > 5); /* of 1 MiB each */
+    assert_int_equal(all.count, value_of(s, "segments"));
+    assert_int_equal(records, 6000 + 3000 + 1); /* and the table itself */
+    assert_int_equal(live, value_of(s, "bytes_live"));
+    assert_int_equal(dead, value_of(s, "bytes_dead"));
+    assert_int_equal(length, value_of(s, "bytes_log"));
+    assert_int_equal(gsn_high, value_of(s, "gsn_last"));
+    assert_in_range(count_state(&all, ARMDB_SEGMENT_ACTIVE), 1, 4);
+    assert_int_equal(count_state(&all, ARMDB_SEGMENT_ACTIVE) +
+                         count_state(&all, ARMDB_SEGMENT_SEALED),
+                     all.count);
+    test_free(s);
+    close_user(&u);
+}
+
+static void reopened_segments_are_sealed_and_as_old_as_their_files(void **state)
+{
+    struct timespec pause = {0, 60000000};
+    struct segments before;
+    struct segments after;
+    struct user u;
+
+    (void)state;
+    open_user(&u, folder);
+    fill(&u, 0, 3000);
+    read_segments(&u, &before);
+    close_user(&u);
+    (void)nanosleep(&pause, NULL);
+    open_user(&u, folder);
+    read_segments(&u, &after);
+    assert_int_equal(before.count, after.count);
+    for (size_t i = 0; i < after.count; i++) {
+        assert_int_equal(after.items[i].number, before.items[i].number);
+        assert_int_equal(after.items[i].state, ARMDB_SEGMENT_SEALED);
+        assert_int_equal(after.items[i].gsn_low, before.items[i].gsn_low);
+        assert_int_equal(after.items[i].gsn_high, before.items[i].gsn_high);
+        assert_int_equal(after.items[i].live_bytes, before.items[i].live_bytes);
+        assert_true(after.items[i].age_ms >= 40 && after.items[i].age_ms < 600000);
+    }
+    close_user(&u);
+}
+
+/* What a compaction looks like while it is at work. */
+struct spy {
+    struct user *u;
+    size_t compacting; /* segments, at most */
+};
+
+static bool look(void *arg)
+{
+    struct spy *spy = arg;
+    struct segments all;
+    size_t count;
+
+    read_segments(spy->u, &all);
+    count = count_state(&all, ARMDB_SEGMENT_COMPACTING);
+    if (count > spy->compacting)
+        spy->compacting = count;
+    return false;
+}
+
+static void a_compacted_segment_is_retired_until_no_snapshot_reads_it(void **state)
+{
+    struct armdb_compact_info info;
+    struct segments all;
+    struct user u;
+    struct user reader;
+    struct spy spy = {&u, 0};
+    struct armdb_watch watch = {look, &spy};
+
+    (void)state;
+    open_user(&u, folder);
+    open_user(&reader, folder);
+    fill(&u, 0, 6000);
+    for (unsigned k = 0; k < 6000; k += 3) /* something in each segment is dead */
+        OK(armdb_delete(u.session, u.table, &k, sizeof k, &err));
+    OK(armdb_commit(u.session, &err));
+    OK(armdb_snapshot_acquire(reader.session, &err));
+    fill(&u, 0, 5000);
+    OK(armdb_compact(u.store, &watch, &info, &err));
+    assert_true(spy.compacting > 0);
+    read_segments(&u, &all);
+    assert_true(count_state(&all, ARMDB_SEGMENT_RETIRED) > 0);
+    assert_int_equal(count_state(&all, ARMDB_SEGMENT_COMPACTING), 0);
+    assert_int_equal(all.count - count_state(&all, ARMDB_SEGMENT_RETIRED),
+                     ask(&u, "segments"));
+    armdb_snapshot_release(reader.session);
+    OK(armdb_compact(u.store, NULL, &info, &err));
+    read_segments(&u, &all);
+    assert_int_equal(count_state(&all, ARMDB_SEGMENT_RETIRED), 0);
+    for (size_t i = 0; i < all.count; i++)
+        assert_true(all.items[i].compacted || all.items[i].dead_bytes == 0);
+    close_user(&reader);
+    close_user(&u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -643,6 +820,9 @@ int main(void)
         TEST(a_snapshot_grows_older_until_it_is_let_go),
         TEST(written_bytes_are_those_of_the_files_and_more),
         TEST(live_bytes_and_counts_survive_reopening),
+        TEST(segments_add_up_to_the_statistics),
+        TEST(reopened_segments_are_sealed_and_as_old_as_their_files),
+        TEST(a_compacted_segment_is_retired_until_no_snapshot_reads_it),
     };
     const char *text = getenv("SEED");
 
