@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/store/internal.h"
 #include "test/sim/sim_disk.h"
 #include "test/sim/sim_media.h"
 #include "test/sim/sim_run.h"
@@ -274,6 +275,82 @@ static void a_full_disk_is_used_again_when_it_has_room(void)
     sim_disk_destroy(disk);
 }
 
+/* ---- Compaction ---- */
+
+/* Puts the row of that number. */
+static void put_row(struct user *u, int number, char letter)
+{
+    char value[400];
+    char key[16];
+
+    (void)snprintf(key, sizeof key, "k%d", number);
+    memset(value, letter, sizeof value);
+    ok(armdb_put(u->session, u->table, key, strlen(key), value, sizeof value, &u->err),
+       &u->err);
+}
+
+/* Rows in a sealed segment, and a transaction that supersedes them: it is on the disk,
+ * its verdict, without which it is out, is not yet. */
+static void supersede_all(struct user *u, int rows)
+{
+    for (int i = 0;
+         atomic_load_explicit(&u->store->log.stats.sealed, memory_order_relaxed) == 0;
+         i++) {
+        put_row(u, i % rows, 'o');
+        ok(armdb_commit(u->session, &u->err), &u->err);
+    }
+    armdb_table_set_sync(u->table, ARMDB_SYNC_OFF);
+    for (int i = 0; i < rows; i++)
+        put_row(u, i, 'n');
+    ok(armdb_prepare(u->session, ARMDB_DOUBT_ABORT, &u->err), &u->err);
+    ok(armdb_flush(u->store, &u->err), &u->err);
+    ok(armdb_commit(u->session, &u->err), &u->err);
+}
+
+/* The background rewrites the segment of the superseded rows. Then the power goes, and
+ * each row has its old value or its new one. */
+static void what_is_superseded_goes_when_that_is_durable(void)
+{
+    static const struct sim_plan rotating = {"found", SIM_ROTATE, 1,
+                                             1,       1,          ARMDB_SYNC_FULL};
+    enum { ROWS = 20 };
+    struct sim_disk *disk = sim_disk_create(1);
+    struct sim_disk *empty = sim_disk_create(1);
+    struct sim_journal journal = {0};
+    struct sim_media *media;
+    struct sim_disk *image;
+    struct user u = {0};
+
+    disk->journal = &journal;
+    sim_disk_mount(disk);
+    ok(sim_store_open(&rotating, &u.store, &u.err), &u.err);
+    ok(armdb_session_open(u.store, &u.session, &u.err), &u.err);
+    create(&u, "t");
+    supersede_all(&u, ROWS);
+    armdb_compact_pause(u.store, false);
+    for (int i = 0; i < 1000000 && atomic_load_explicit(&u.store->compactor.runs,
+                                                        memory_order_relaxed) == 0;
+         i++)
+        sim_sched_yield();
+    if (atomic_load_explicit(&u.store->compactor.runs, memory_order_relaxed) == 0)
+        sim_fail("the background does nothing");
+    end(&u, disk, true);
+    media = sim_media_create(empty, &journal);
+    sim_media_advance(media, journal.count);
+    image = sim_media_image(media, SIM_LOST, 1);
+    sim_disk_mount(image);
+    begin(&u);
+    ok(armdb_table_open(u.session, "t", NULL, &u.table, &u.err), &u.err);
+    if (armdb_count(u.table) != ROWS)
+        sim_fail("%d rows of %d are left", (int)armdb_count(u.table), ROWS);
+    end(&u, image, false);
+    sim_disk_destroy(image);
+    sim_media_destroy(media);
+    sim_journal_fini(&journal);
+    sim_disk_destroy(disk);
+    sim_disk_destroy(empty);
+}
+
 static void run(const char *name, void (*test)(void))
 {
     sim_context("%s", name);
@@ -298,5 +375,7 @@ int main(void)
         a_rotation_does_not_cover_up_a_failed_sync);
     run("a full disk is used again when it has room",
         a_full_disk_is_used_again_when_it_has_room);
+    run("what is superseded goes when that is durable",
+        what_is_superseded_goes_when_that_is_durable);
     return 0;
 }
