@@ -107,6 +107,10 @@ static enum armdb_rc carry_verdicts(struct compaction *c, struct manifest *manif
     enum armdb_rc rc = ARMDB_OK;
     size_t kept = 0;
 
+    if (ADB_PLANTED("verdict_compacted_away")) {
+        manifest->verdict_count = 0;
+        c->commit_count = 0;
+    }
     for (size_t i = 0; i < manifest->verdict_count; i++)
         if (may_hold(log, manifest, manifest->verdicts[i].gsn))
             manifest->verdicts[kept++] = manifest->verdicts[i];
@@ -225,6 +229,8 @@ static bool swap_location(struct compaction *c, const struct moved *moved)
         struct version *version = arena_version(tab->arena, ref);
         uint64_t expected = moved->from;
 
+        if (ADB_PLANTED("stale_location_used"))
+            expected = atomic_load_explicit(&version->location, memory_order_relaxed);
         /* Release: pairs with the acquire of whoever reads the record. */
         swapped = atomic_compare_exchange_strong_explicit(
             &version->location, &expected, location_make(c->output->slot, moved->to),

@@ -59,6 +59,8 @@ check recovery_not_synced enumerate
 check superseded_not_durable found
 check tombstone_dropped_early enumerate --plan=compact
 check output_not_synced enumerate --plan=compact
+check verdict_compacted_away enumerate --plan=compact
+check stale_location_used enumerate --plan=moved
 check failed_sync_believed fail_calls
 check wound_forgotten found
 check table_id_reused found
