@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/base/mem.h"
 
@@ -205,6 +206,13 @@ enum armdb_rc adb_at_fork(void (*prepare)(void), void (*parent)(void),
 void adb_run_once(struct adb_once *once, void (*init)(void))
 {
     (void)pthread_once(&once->once, init);
+}
+
+unsigned adb_cpu_count(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return count < 1 ? 1 : (unsigned)count;
 }
 
 static uint64_t read_clock(clockid_t id)

@@ -99,6 +99,9 @@ struct adb_once {
     }
 void adb_run_once(struct adb_once *once, void (*init)(void));
 
+/* Processors that the system has at work; at least 1. */
+unsigned adb_cpu_count(void);
+
 /* Nanoseconds of CLOCK_MONOTONIC; for waiting and statistics, never for order. */
 uint64_t adb_mono_ns(void);
 

@@ -38,8 +38,8 @@
 
 enum {
     LINE_BYTES = 64,
-    GROUP_BITS = 5,
-    GROUPS = 1 << GROUP_BITS,
+    GROUP_BITS = HASHMAP_GROUP_BITS,
+    GROUPS = HASHMAP_GROUPS,
     PART_BITS = 5,
     PARTS_MAX = 1 << PART_BITS,
     CAPACITY_MIN = 8,
@@ -102,7 +102,7 @@ struct place {
 
 static size_t group_of(uint64_t hash)
 {
-    return (size_t)(hash >> (64 - GROUP_BITS));
+    return hashmap_group(hash);
 }
 
 static size_t part_of(const struct directory *directory, uint64_t hash)
@@ -681,6 +681,115 @@ enum armdb_rc hashmap_reserve(struct hashmap *map, uint64_t count)
         adb_mutex_unlock(&map->groups[group].lock);
     }
     return rc;
+}
+
+/* ---- building ---- */
+
+enum { BUILD_AHEAD = 8 }; /* slots whose lines are asked for before they are written */
+
+static uint64_t items_total(const struct hashmap_items *pieces, size_t count)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < count; i++)
+        total += pieces[i].count;
+    return total;
+}
+
+/* Empty tables of the right size for what the directory's parts will hold. */
+static enum armdb_rc make_tables(struct directory *directory,
+                                 const struct hashmap_items *pieces, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < pieces[i].count; k++)
+            directory->counts[part_of(directory, pieces[i].items[k].hash)].live++;
+    for (size_t part = 0; part < (size_t)1 << directory->bits; part++) {
+        uint64_t live = directory->counts[part].live;
+        uint64_t load = LOAD_GROWN + part * LOAD_STAGGER / PARTS_MAX;
+        struct table *table = NULL;
+
+        if (live > 0) {
+            table = create_table(capacity_for(live + 1, load));
+            if (table == NULL)
+                return ARMDB_NOMEM;
+        }
+        atomic_init(&directory->tables[part], table);
+    }
+    return ARMDB_OK;
+}
+
+static struct table *item_table(struct directory *directory,
+                                const struct hashmap_item *item)
+{
+    return atomic_load_explicit(&directory->tables[part_of(directory, item->hash)],
+                                memory_order_relaxed);
+}
+
+static void fill_tables(struct directory *directory, const struct hashmap_items *piece)
+{
+    for (size_t i = 0; i < piece->count; i++) {
+        const struct hashmap_item *item = &piece->items[i];
+
+        if (i + BUILD_AHEAD < piece->count) {
+            const struct hashmap_item *ahead = item + BUILD_AHEAD;
+            struct table *table = item_table(directory, ahead);
+
+            __builtin_prefetch(&table->slots[home_of(table->capacity, ahead->hash)], 1);
+        }
+        put_slot(item_table(directory, item), (uint64_t)item->hash << 32 | item->node);
+    }
+}
+
+/* Puts a directory in the place of an empty one. */
+static void publish_group(struct hashmap *map, size_t group, struct directory *directory,
+                          uint64_t keys)
+{
+    struct directory *old =
+        atomic_load_explicit(&map->directories[group], memory_order_relaxed);
+
+    add_bytes(map, directory_bytes(directory->bits));
+    for (size_t part = 0; part < (size_t)1 << directory->bits; part++) {
+        const struct table *table =
+            atomic_load_explicit(&directory->tables[part], memory_order_relaxed);
+
+        add_bytes(map, table == NULL ? 0 : table_bytes(table->capacity));
+    }
+    /* Pairs with find_table(). */
+    atomic_store_explicit(&map->directories[group], directory, memory_order_release);
+    atomic_store_explicit(&map->groups[group].count, keys, memory_order_relaxed);
+    if (old == NULL)
+        return;
+    for (size_t part = 0; part < (size_t)1 << old->bits; part++)
+        retire_table(map, atomic_load_explicit(&old->tables[part], memory_order_relaxed));
+    sub_bytes(map, directory_bytes(old->bits));
+    epoch_retire(map->epoch, &old->retired, free_retired_directory, NULL);
+}
+
+enum armdb_rc hashmap_build_group(struct hashmap *map, size_t group,
+                                  const struct hashmap_items *pieces, size_t count)
+{
+    uint64_t keys = items_total(pieces, count);
+    struct directory *directory;
+    enum armdb_rc rc;
+
+    if (keys == 0)
+        return ARMDB_OK;
+    directory = create_directory(keys * 2 > SPLIT_CAPACITY ? PART_BITS : 0);
+    if (directory == NULL)
+        return ARMDB_NOMEM;
+    rc = make_tables(directory, pieces, count);
+    if (rc != ARMDB_OK) {
+        free_directory(directory);
+        return rc;
+    }
+    for (size_t i = 0; i < count; i++)
+        fill_tables(directory, &pieces[i]);
+    adb_mutex_lock(&map->groups[group].lock);
+    ADB_ASSERT(atomic_load_explicit(&map->groups[group].count, memory_order_relaxed) ==
+               0);
+    publish_group(map, group, directory, keys);
+    adb_mutex_unlock(&map->groups[group].lock);
+    return ARMDB_OK;
 }
 
 /* ---- numbers and checks ---- */

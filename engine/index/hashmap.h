@@ -46,6 +46,28 @@ void hashmap_remove(struct hashmap *map, uint64_t hash, node_ref node);
 /* Makes room for `count` more keys, so that loading pays for no growth. */
 enum armdb_rc hashmap_reserve(struct hashmap *map, uint64_t count) ADB_MUST_CHECK;
 
+/* Filling an empty map with keys that are all known before: each thread takes other
+ * groups, no table grows on the way, and what is written stays in the processor's cache.
+ * A hash belongs to one group. */
+enum { HASHMAP_GROUP_BITS = 5, HASHMAP_GROUPS = 1 << HASHMAP_GROUP_BITS };
+static inline size_t hashmap_group(uint64_t hash)
+{
+    return (size_t)(hash >> (64 - HASHMAP_GROUP_BITS));
+}
+struct hashmap_item {
+    uint32_t hash; /* the low half */
+    node_ref node;
+};
+struct hashmap_items {
+    const struct hashmap_item *items; /* borrowed */
+    size_t count;
+};
+/* The group has no keys yet and nobody else uses it; the pieces hold its keys, each key
+ * once. On failure (ARMDB_NOMEM) it stays empty. */
+enum armdb_rc hashmap_build_group(struct hashmap *map, size_t group,
+                                  const struct hashmap_items *pieces,
+                                  size_t count) ADB_MUST_CHECK;
+
 uint64_t hashmap_count(const struct hashmap *map);
 uint64_t hashmap_bytes(const struct hashmap *map);
 /* Verifies every invariant; the map must be at rest. Tests. */

@@ -236,8 +236,7 @@ static bool note_is_sound(const struct hint_note *note,
     if (note->kind == FRAME_VERDICT && note->outcome != FRAME_OUTCOME_COMMIT &&
         note->outcome != FRAME_OUTCOME_ABORT)
         return false;
-    if (note->doubt != FRAME_DOUBT_COMMIT && note->doubt != FRAME_DOUBT_ABORT &&
-        note->doubt != FRAME_DOUBT_ASK)
+    if (note->doubt != FRAME_DOUBT_COMMIT)
         return false;
     for (size_t i = 0; i < note->void_run_count; i++)
         if (note->void_runs[2 * i] > note->void_runs[2 * i + 1] ||

@@ -23,8 +23,9 @@ void hint_name(uint64_t number, char *name);
 /* True, and the number, when `name` is a hint's, or (*temporary) a hint's on its way. */
 bool hint_name_parse(const char *name, uint64_t *number, bool *temporary);
 
-/* A frame that decides about records of other segments, or has not been told apart from
- * one: every CLOSE, every VERDICT but commits of frames in the same segment. */
+/* A frame that decides about records of other segments: every CLOSE that counts (with
+ * the in-doubt rule "commit", for it is decided), every VERDICT but commits of frames in
+ * the same segment. */
 struct hint_note {
     enum frame_kind kind;
     enum frame_doubt doubt;

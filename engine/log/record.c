@@ -61,6 +61,17 @@ size_t record_size(const struct record *record)
     return n + record->value_len;
 }
 
+size_t record_size_plain(const struct record *record)
+{
+    size_t n = record->size;
+
+    if ((record->flags & RECORD_HAS_ORDINAL) != 0)
+        n -= adb_varint_len(record->ordinal);
+    if ((record->flags & RECORD_HAS_GSN) != 0)
+        n -= adb_varint_len(record->gsn);
+    return n;
+}
+
 static size_t put_varint(unsigned char *p, uint64_t v)
 {
     if (v < 0x80) {

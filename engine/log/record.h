@@ -57,6 +57,8 @@ enum { RECORD_HEAD_MAX = 1 + 5 * 10 }; /* bytes before the key, at most */
 
 /* Bytes that record_encode() will write. */
 size_t record_size(const struct record *record);
+/* What a decoded record would take without ordinal and GSN: as live bytes are counted. */
+size_t record_size_plain(const struct record *record);
 /* Writes the record with RAW hashes in its check fields; stores the position of the
  * head check. Cannot fail; the caller keeps the limits. */
 void record_encode(const struct record *record, unsigned char *p, size_t *head_check_at);

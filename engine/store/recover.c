@@ -2,14 +2,14 @@
  *
  *   R1  the manifest; every listed segment's header; leftovers removed
  *       |
- *   survey: every segment is read once, shards in parallel (recover_scan.c).
+ *   survey: every segment is read once, or its hint, in parallel (recover_scan.c).
  *       Segments at or below Wm deliver their records at once, the others leave
  *       notes of what they hold.
  *       |
  *   decide: ends of shards, G, verdicts, what is kept (recover_gsn.c and
  *       recover_verdict.c); one thread, in memory.
  *       |
- *   deliver: what the survey could not, shards in parallel; everything, when it
+ *   deliver: what the survey could not, in parallel; everything but hints, when it
  *       delivered a transaction that turned out to be aborted.
  *       |
  *   R7  one replacement of the manifest: every segment sealed where it stops
@@ -263,14 +263,14 @@ static enum armdb_rc remove_leftovers(struct recovery *recovery, struct armdb_er
 
 /* ---- Threads --------------------------------------------------------------------- */
 
-/* One pass over all segments, shards handed out one by one. */
+/* One pass over all segments, handed out one by one. */
 struct pass {
     struct recovery *recovery;
     enum armdb_rc (*step)(struct recovery *recovery, struct segment_state *segment,
                           struct armdb_error *err);
-    /* Relaxed: who gets which shard, and that somebody failed; results are read after
+    /* Relaxed: who gets which segment, and that somebody failed; results are read after
      * the threads were joined. */
-    _Atomic uint32_t next_shard;
+    _Atomic size_t next_segment;
     _Atomic bool failed;
 };
 
@@ -286,23 +286,16 @@ static void run_worker(void *arg)
     struct worker *worker = arg;
     struct pass *pass = worker->pass;
 
-    for (;;) {
-        uint32_t s =
-            atomic_fetch_add_explicit(&pass->next_shard, 1, memory_order_relaxed);
-        const struct shard_state *shard;
+    while (!atomic_load_explicit(&pass->failed, memory_order_relaxed)) {
+        size_t i =
+            atomic_fetch_add_explicit(&pass->next_segment, 1, memory_order_relaxed);
 
-        if (s >= pass->recovery->sb->shards)
+        if (i >= pass->recovery->segment_count)
             return;
-        shard = &pass->recovery->shards[s];
-        for (size_t i = 0; i < shard->count; i++) {
-            if (atomic_load_explicit(&pass->failed, memory_order_relaxed))
-                return;
-            worker->rc = pass->step(pass->recovery, shard->segments[i], &worker->err);
-            if (worker->rc != ARMDB_OK) {
-                atomic_store_explicit(&pass->failed, true, memory_order_relaxed);
-                return;
-            }
-        }
+        worker->rc =
+            pass->step(pass->recovery, &pass->recovery->segments[i], &worker->err);
+        if (worker->rc != ARMDB_OK)
+            atomic_store_explicit(&pass->failed, true, memory_order_relaxed);
     }
 }
 
@@ -316,8 +309,10 @@ static enum armdb_rc run_pass(struct recovery *recovery, unsigned threads,
     struct pass pass = {.recovery = recovery, .step = step};
     struct worker *workers;
     enum armdb_rc rc = ARMDB_OK;
-    unsigned count = threads < recovery->sb->shards ? threads : recovery->sb->shards;
+    unsigned count = threads;
 
+    if (count > recovery->segment_count)
+        count = (unsigned)recovery->segment_count;
     if (count == 0)
         count = 1;
     if (count > THREADS_MAX)
@@ -325,7 +320,7 @@ static enum armdb_rc run_pass(struct recovery *recovery, unsigned threads,
     workers = adb_alloc_zero(ADB_MEM_LOG, count * sizeof *workers);
     if (workers == NULL)
         return recovery_fail_nomem(err);
-    atomic_init(&pass.next_shard, 0);
+    atomic_init(&pass.next_segment, 0);
     atomic_init(&pass.failed, false);
     for (unsigned i = 0; i < count; i++)
         workers[i].pass = &pass;
@@ -511,6 +506,30 @@ static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error
     return ARMDB_OK;
 }
 
+/* Bytes of records, and what became of hints. */
+static enum armdb_rc report_segments(struct recovery *recovery, struct armdb_error *err)
+{
+    struct recovered *out = recovery->out;
+
+    out->bytes = adb_alloc(ADB_MEM_LOG, recovery->segment_count * sizeof *out->bytes);
+    if (out->bytes == NULL)
+        return recovery_fail_nomem(err);
+    out->bytes_count = recovery->segment_count;
+    for (size_t i = 0; i < recovery->segment_count; i++) {
+        const struct segment_state *segment = &recovery->segments[i];
+
+        out->bytes[i].segment_number = segment->listed.number;
+        out->bytes[i].record_bytes = segment->record_bytes;
+        out->hints.used += segment->hinted;
+        out->hints.missing += segment->hint_rc == ARMDB_NOT_FOUND;
+        if (segment->hint_rc == ARMDB_OK || segment->hint_rc == ARMDB_NOT_FOUND)
+            continue;
+        out->hints.refused++;
+        memcpy(out->hints.why, segment->hint_why, sizeof out->hints.why);
+    }
+    return ARMDB_OK;
+}
+
 /* ---- All of it -------------------------------------------------------------------- */
 
 static void recovery_fini(struct recovery *recovery)
@@ -561,6 +580,8 @@ static enum armdb_rc run_recovery(struct recovery *recovery, unsigned threads,
     if (rc == ARMDB_OK)
         rc = report_damage(recovery, err);
     if (rc == ARMDB_OK)
+        rc = report_segments(recovery, err);
+    if (rc == ARMDB_OK)
         rc = replace_manifest(recovery, err);
     return rc;
 }
@@ -593,4 +614,7 @@ void recovered_fini(struct recovered *recovered)
     adb_free(ADB_MEM_LOG, recovered->damage);
     recovered->damage = NULL;
     recovered->damage_count = 0;
+    adb_free(ADB_MEM_LOG, recovered->bytes);
+    recovered->bytes = NULL;
+    recovered->bytes_count = 0;
 }

@@ -77,6 +77,10 @@ struct segment_state {
     struct list holes; /* struct hole, in file order */
     bool deferred;     /* records from deferred_at on wait for the second step */
     uint64_t deferred_at;
+    bool hinted;           /* its hint was delivered: it is not read */
+    uint64_t record_bytes; /* of all its records */
+    enum armdb_rc hint_rc; /* ARMDB_OK: not asked for, or used */
+    char hint_why[200];
 
     /* Set by recovery_decide(). */
     uint64_t candidate_end; /* frames ending behind it do not count (R3) */

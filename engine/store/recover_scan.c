@@ -1,9 +1,12 @@
 /* recover_scan.c - recovery's two readings of a segment.
  *
- * Step 1, the survey, reads every segment once, shards in parallel. Of a segment
+ * Step 1, the survey, reads every segment once, several in parallel. Of a segment
  * wholly at or below Wm everything counts but what a verdict or a void run takes
  * out, so its records are delivered while it is read: the bulk of a store is read
- * once. Two things may be unknown at that moment:
+ * once. Or it is not read at all: when there is a hint of just this segment, its run is
+ * delivered and its notes are taken over; all in it was decided when it was written, so
+ * it stays right whatever else recovery finds out. Any other hint costs reading that
+ * segment, nothing more. When a segment is read, two things may be unknown:
  *
  *   - A verdict that stands later in the log. Aborted frames are rare; frames are
  *     delivered as if they had committed, and when a verdict says otherwise the sink
@@ -23,12 +26,14 @@
 #include "engine/store/recover_internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/bytes.h"
 #include "engine/base/mem.h"
 #include "engine/base/plant.h"
+#include "engine/log/hint.h"
 
 /* One reading of one segment. */
 struct reading {
@@ -36,6 +41,7 @@ struct reading {
     struct segment_state *segment;
     struct armdb_error *err;
     uint64_t limit;
+    uint64_t record_bytes; /* of what was read; frames that are out count as a whole */
     /* The frame whose records are being delivered. */
     uint64_t gsn;
     const uint64_t *void_runs;
@@ -185,6 +191,7 @@ static enum armdb_rc deliver_record(void *arg, const struct frame *frame,
     const struct recover_sink *sink = reading->recovery->sink;
     uint64_t gsn = frame->kind == FRAME_MOVED ? record->gsn : reading->gsn;
 
+    reading->record_bytes += record_size_plain(record);
     if (reading->void_run_count > 0 && !ADB_PLANTED("void_runs_ignored") &&
         (record->flags & RECORD_HAS_ORDINAL) != 0 && is_void(reading, record->ordinal))
         return ARMDB_OK;
@@ -198,6 +205,13 @@ static void take_closed(struct reading *reading, const struct closed *closed)
     reading->gsn = closed->gsn;
     reading->void_runs = closed->void_runs;
     reading->void_run_count = closed->void_run_count;
+}
+
+/* A frame that does not count: none of its records is asked for. */
+static enum armdb_rc pass_out(struct reading *reading, const struct frame *frame)
+{
+    reading->record_bytes += frame->body_len;
+    return ARMDB_DONE;
 }
 
 /* Step 1, an old segment. */
@@ -215,7 +229,7 @@ static enum armdb_rc survey_old(struct reading *reading, const struct frame *fra
         return ARMDB_DONE;
     if (frame->kind != FRAME_CHUNK)
         return frame->gsn != 0 && recovery_is_out(recovery, frame->gsn, frame->doubt)
-                   ? ARMDB_DONE
+                   ? pass_out(reading, frame)
                    : ARMDB_OK;
     closed = recovery_find_closed(recovery, frame->txid_edit, frame->txid_count);
     if (closed == NULL) {
@@ -224,7 +238,7 @@ static enum armdb_rc survey_old(struct reading *reading, const struct frame *fra
         return ARMDB_DONE;
     }
     take_closed(reading, closed);
-    return closed->out ? ARMDB_DONE : ARMDB_OK;
+    return closed->out ? pass_out(reading, frame) : ARMDB_OK;
 }
 
 static enum armdb_rc survey_frame(void *arg, const struct frame *frame, uint64_t offset)
@@ -303,11 +317,12 @@ static enum armdb_rc deliver_frame(void *arg, const struct frame *frame, uint64_
     if (!segment->old && frame->gsn > recovery->gsn)
         return ARMDB_DONE;
     if (frame->kind == FRAME_COMMIT)
-        return recovery_is_out(recovery, frame->gsn, frame->doubt) ? ARMDB_DONE
-                                                                   : ARMDB_OK;
+        return recovery_is_out(recovery, frame->gsn, frame->doubt)
+                   ? pass_out(reading, frame)
+                   : ARMDB_OK;
     closed = recovery_find_closed(recovery, frame->txid_edit, frame->txid_count);
     if (closed == NULL || closed->out)
-        return ARMDB_DONE;
+        return pass_out(reading, frame);
     take_closed(reading, closed);
     return ARMDB_OK;
 }
@@ -369,6 +384,94 @@ static enum armdb_rc check_length(const struct reading *reading)
     return ARMDB_OK;
 }
 
+/* ---- Hints -------------------------------------------------------------------- */
+
+/* The notes of a hint as if the segment had been read. */
+static enum armdb_rc take_notes(const struct reading *reading, struct hint *hint)
+{
+    for (size_t i = 0; i < hint->note_count; i++) {
+        struct hint_note *from = &hint->notes[i];
+        struct frame_note *note = list_push(&reading->segment->notes, sizeof *note);
+
+        if (note == NULL)
+            return fail_nomem(reading);
+        note->kind = from->kind;
+        note->doubt = from->doubt;
+        note->outcome = from->outcome;
+        note->offset = from->offset;
+        note->end = from->end;
+        note->gsn = from->gsn;
+        note->txid_edit = from->txid_edit;
+        note->txid_count = from->txid_count;
+        note->arg_a = from->arg_a;
+        note->arg_b = from->arg_b;
+        note->check = from->check;
+        note->void_runs = from->void_runs;
+        note->void_run_count = from->void_run_count;
+        from->void_runs = NULL; /* moved */
+    }
+    return ARMDB_OK;
+}
+
+/* A hint that was looked for in vain, or cannot be used, whatever the reason; *rc says
+ * whether recovery can go on. */
+static bool refuse_hint(struct segment_state *segment, const struct armdb_error *why,
+                        enum armdb_rc *rc)
+{
+    segment->hint_rc = *rc;
+    (void)snprintf(segment->hint_why, sizeof segment->hint_why, "%.199s",
+                   *rc == ARMDB_NOT_FOUND ? "" : why->text);
+    if (*rc != ARMDB_NOMEM)
+        *rc = ARMDB_OK;
+    return false;
+}
+
+/* Delivers the segment's hint. False, with ARMDB_OK: it has to be read. */
+static bool use_hint(struct reading *reading, struct adb_file *file, enum armdb_rc *rc)
+{
+    const struct recovery *recovery = reading->recovery;
+    const struct recover_sink *sink = recovery->sink;
+    struct segment_state *segment = reading->segment;
+    struct armdb_error why = {.rc = ARMDB_OK};
+    struct hint hint;
+    uint64_t end_raw;
+
+    *rc = ARMDB_OK;
+    if (!segment->old || sink->hint == NULL ||
+        segment->file_bytes < segment->listed.length)
+        return false;
+    memset(&hint, 0, sizeof hint);
+    *rc = hint_segment_end(file, segment->name, &segment->listed, &end_raw, &why);
+    if (*rc == ARMDB_OK)
+        *rc = hint_read(recovery->dir, recovery->sb->uuid, &segment->listed, end_raw,
+                        &hint, &why);
+    if (*rc != ARMDB_OK) {
+        if (*rc == ARMDB_NOMEM && reading->err != NULL)
+            *reading->err = why;
+        return refuse_hint(segment, &why, rc);
+    }
+    *rc = take_notes(reading, &hint);
+    if (*rc == ARMDB_OK)
+        *rc = sink->hint(sink->arg, segment->listed.number, &hint.run);
+    segment->scan.w_max = hint.watermark_max;
+    segment->scan.end = segment->listed.length;
+    segment->scan.tail = segment->listed.length;
+    segment->scan.clean = true;
+    segment->record_bytes = hint.record_bytes;
+    segment->hinted = *rc == ARMDB_OK;
+    hint_fini(&hint);
+    return true;
+}
+
+static enum armdb_rc end_segment(const struct reading *reading)
+{
+    const struct recover_sink *sink = reading->recovery->sink;
+
+    return sink->segment_end == NULL
+               ? ARMDB_OK
+               : sink->segment_end(sink->arg, reading->segment->listed.number);
+}
+
 enum armdb_rc recovery_survey(struct recovery *recovery, struct segment_state *segment,
                               struct armdb_error *err)
 {
@@ -392,6 +495,8 @@ enum armdb_rc recovery_survey(struct recovery *recovery, struct segment_state *s
     rc = file->io->ops->file_size(file, &segment->file_bytes, err);
     if (rc != ARMDB_OK)
         goto out;
+    if (use_hint(&reading, file, &rc) || rc != ARMDB_OK)
+        goto out;
     reading.limit = segment->file_bytes;
     if (segment->listed.sealed && segment->listed.length < reading.limit)
         reading.limit = segment->listed.length;
@@ -399,6 +504,9 @@ enum armdb_rc recovery_survey(struct recovery *recovery, struct segment_state *s
                       &segment->scan, err);
     if (rc == ARMDB_OK)
         rc = check_length(&reading);
+    if (rc == ARMDB_OK)
+        rc = end_segment(&reading);
+    segment->record_bytes = reading.record_bytes;
 out:
     if (file != NULL)
         file->io->ops->file_close(file);
@@ -418,12 +526,18 @@ enum armdb_rc recovery_deliver(struct recovery *recovery, struct segment_state *
     struct adb_file *file = NULL;
     enum armdb_rc rc;
 
-    if (!segment->keep || (segment->old && !segment->deferred && !recovery->restart))
+    if (!segment->keep || segment->hinted ||
+        (segment->old && !segment->deferred && !recovery->restart))
         return ARMDB_OK;
+    if (recovery->restart)
+        segment->record_bytes = 0;
     rc = open_segment(&reading, &file);
     if (rc == ARMDB_OK)
         rc = scan_segment(file, segment->name, &segment->header, segment->count_end,
                           &visitor, &result, err);
+    if (rc == ARMDB_OK)
+        rc = end_segment(&reading);
+    segment->record_bytes += reading.record_bytes;
     if (file != NULL)
         file->io->ops->file_close(file);
     return rc;

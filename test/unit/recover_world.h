@@ -266,7 +266,7 @@ static inline int compare_entries(const void *a, const void *b)
 static inline void recover(struct world *w, bool read_only, struct outcome *o)
 {
     static struct collector c;
-    struct recover_sink sink = {&c, collect, forget};
+    struct recover_sink sink = {.arg = &c, .record = collect, .restart = forget};
     struct recovered out;
 
     memset(&c, 0, sizeof c);

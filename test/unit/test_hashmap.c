@@ -262,6 +262,98 @@ static void reserved_room_needs_no_growth(void **state)
     end(&f);
 }
 
+/* The items of keys 0 to count - 1 by group, in two pieces each. */
+struct built {
+    struct hashmap_item *items; /* room for all keys */
+    size_t count;
+};
+
+static enum armdb_rc build(struct fixture *f, const struct built *groups)
+{
+    enum armdb_rc rc = ARMDB_OK;
+
+    for (size_t g = 0; g < HASHMAP_GROUPS && rc == ARMDB_OK; g++) {
+        size_t half = groups[g].count / 2;
+        struct hashmap_items pieces[2] = {
+            {groups[g].items, half}, {groups[g].items + half, groups[g].count - half}};
+
+        rc = hashmap_build_group(f->map, g, pieces, 2);
+    }
+    return rc;
+}
+
+static void gather(struct fixture *f, uint64_t count, struct built *groups)
+{
+    for (size_t g = 0; g < HASHMAP_GROUPS; g++) {
+        groups[g].count = 0;
+        groups[g].items = calloc(count + 1, sizeof *groups[g].items);
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        unsigned char key[64];
+        size_t len = make_key(i, key);
+        uint64_t hash = hashmap_hash(f->map, key, len);
+        struct built *group = &groups[hashmap_group(hash)];
+
+        group->items[group->count].hash = (uint32_t)hash;
+        group->items[group->count++].node = arena_node_create(f->arena, key, len);
+    }
+}
+
+static void a_built_map_is_as_if_inserted_and_as_tight(void **state)
+{
+    static const uint64_t counts[] = {0, 1, 500, 100000, 300000};
+
+    (void)state;
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+        struct fixture f;
+        struct built groups[HASHMAP_GROUPS];
+        node_ref ref;
+
+        begin(&f);
+        gather(&f, counts[c], groups);
+        assert_int_equal(build(&f, groups), ARMDB_OK);
+        check(&f);
+        assert_int_equal(hashmap_count(f.map), counts[c]);
+        for (uint64_t i = 0; i < counts[c]; i++)
+            assert_true(find(&f, i) != 0);
+        assert_int_equal(find(&f, counts[c] + 1), 0);
+        if (counts[c] >= 100000)
+            assert_true(hashmap_bytes(f.map) <= 13 * counts[c]);
+        for (uint64_t i = counts[c]; i < counts[c] + 1000; i++)
+            assert_int_equal(insert(&f, i, &ref), ARMDB_OK);
+        for (uint64_t i = 0; i < counts[c] + 1000; i += 3)
+            take_out(&f, find(&f, i));
+        assert_int_equal(hashmap_count(f.map),
+                         counts[c] + 1000 - (counts[c] + 1000 + 2) / 3);
+        for (size_t g = 0; g < HASHMAP_GROUPS; g++)
+            free(groups[g].items);
+        end(&f);
+    }
+}
+
+static void a_group_built_without_memory_stays_empty(void **state)
+{
+    enum armdb_rc rc = ARMDB_NOMEM;
+
+    (void)state;
+    for (uint64_t n = 1; rc != ARMDB_OK; n += 7) {
+        struct fixture f;
+        struct built groups[HASHMAP_GROUPS];
+
+        begin(&f);
+        gather(&f, 200000, groups);
+        adb_mem_fail_at(n, false);
+        rc = build(&f, groups);
+        adb_mem_fail_at(0, false);
+        assert_true(rc == ARMDB_OK || rc == ARMDB_NOMEM);
+        for (size_t g = 0; g < HASHMAP_GROUPS; g++)
+            free(groups[g].items);
+        end(&f);
+        n += n > 40 ? 150 : 0; /* all groups are alike */
+    }
+    assert_true(adb_mem_failures() > 0);
+}
+
 static void every_failed_allocation_leaves_the_map_intact(void **state)
 {
     /* Enough for groups, growth and the split of groups (the last ones). */
@@ -352,6 +444,8 @@ int main(void)
         cmocka_unit_test(a_large_map_splits_and_stays_tight),
         cmocka_unit_test(churn_at_a_constant_size_does_not_grow),
         cmocka_unit_test(reserved_room_needs_no_growth),
+        cmocka_unit_test(a_built_map_is_as_if_inserted_and_as_tight),
+        cmocka_unit_test(a_group_built_without_memory_stays_empty),
         cmocka_unit_test(every_failed_allocation_leaves_the_map_intact),
         cmocka_unit_test(removing_needs_no_memory),
         cmocka_unit_test(creation_and_reserving_without_memory_say_so),

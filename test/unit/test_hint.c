@@ -74,7 +74,6 @@ static void make_hint(size_t count, bool notes, struct hint *hint)
                                         .check = UINT64_MAX};
     hint->notes[1] = hint->notes[0];
     hint->notes[1].kind = FRAME_CLOSE;
-    hint->notes[1].doubt = FRAME_DOUBT_ABORT;
     hint->notes[1].outcome = 0;
     hint->notes[1].void_run_count = 2;
     hint->notes[1].void_runs = adb_alloc(ADB_MEM_LOG, 4 * sizeof(uint64_t));

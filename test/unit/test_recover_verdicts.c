@@ -345,7 +345,8 @@ static void the_sinks_error_ends_the_recovery_and_leaves_the_folder(void **state
     write_world(&w);
     for (unsigned threads = 0; threads < 9; threads += 4) {
         for (uint64_t refused = 1; refused <= 4; refused += 3) { /* each step once */
-            struct recover_sink sink = {&refused, refuse, forget_nothing};
+            struct recover_sink sink = {
+                .arg = &refused, .record = refuse, .restart = forget_nothing};
             struct armdb_error err = {.rc = ARMDB_OK};
             struct recovered out;
 
