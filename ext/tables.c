@@ -19,6 +19,8 @@
 
 SQLITE_EXTENSION_INIT3
 
+#define LAST_RESORT_COST 1e12
+
 /* ---- Rows ---- */
 
 struct cell {
@@ -250,8 +252,9 @@ static int rows_disconnect(sqlite3_vtab *base)
     return SQLITE_OK;
 }
 
-/* An argument that comes from a table further right must wait for it: otherwise SQLite
- * would compare it with the names of all tables instead. */
+/* An argument that comes from another table should be known first: then the rows are its
+ * alone. When it cannot be (two of these joined with one another), SQLite compares it
+ * with the names of all tables, which costs so much that it is the last resort. */
 static int rows_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
 {
     const struct kind *kind = ((struct rows_vtab *)base)->kind;
@@ -262,8 +265,10 @@ static int rows_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
         if (info->aConstraint[i].iColumn != kind->columns - 1 ||
             info->aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ)
             continue;
-        if (!info->aConstraint[i].usable)
-            return SQLITE_CONSTRAINT;
+        if (!info->aConstraint[i].usable) {
+            info->estimatedCost = LAST_RESORT_COST;
+            continue;
+        }
         info->aConstraintUsage[i].argvIndex = 1;
         info->aConstraintUsage[i].omit = 1;
         info->estimatedCost = kind->rows;
