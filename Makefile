@@ -57,6 +57,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 AR      ?= ar
+OBJCOPY ?= objcopy
 FLAVOR  ?= release
 BUILD   ?= build/$(FLAVOR)
 STRICT  ?= 0
@@ -154,8 +155,8 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all objects tests deps help test unit sql prop crash soak check demo bench install \
-  uninstall asan tsan cov tidy format clean FORCE
+.PHONY: all objects tests lib deps help test unit sql prop crash soak check demo bench \
+  install uninstall asan tsan cov tidy format clean FORCE
 
 all: $(SO) $(ENGINE_LIB) $(TOP_SO) ## build armdb_vtab.so and libarmdb.a
 
@@ -200,6 +201,38 @@ $(ENGINE_LIB): $(ENGINE_OBJECTS)
 	$(call say,AR,$@)
 	$(Q)$(AR) rcs $@ $^
 
+# The engine for C programs: one object, of which nothing but armdb.h's names can be seen,
+# and the header with the one that it includes.
+PUBLIC      := $(BUILD)/lib
+PUBLIC_LIB  := $(PUBLIC)/libarmdb.a
+PUBLIC_NAMES := 'armdb_*' adb_rc_name adb_fail adb_fail_errno
+
+lib: $(PUBLIC_LIB) $(PUBLIC)/armdb.h $(PUBLIC)/armdb.pc ## build the engine for C programs
+
+$(PUBLIC_LIB): $(ENGINE_OBJECTS)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call say,AR,$@)
+	$(Q)$(CC) -r -nostdlib -o $(@D)/armdb.o $^
+	$(Q)$(OBJCOPY) --wildcard $(PUBLIC_NAMES:%=--keep-global-symbol=%) $(@D)/armdb.o
+	$(Q)$(AR) rcs $@ $(@D)/armdb.o
+
+$(PUBLIC)/armdb.h: engine/armdb.h engine/base/rc.h
+	@mkdir -p $(@D)
+	@sed -e '/^#include "engine.base.rc.h"/ {' -e 'r engine/base/rc.h' -e 'd' -e '}' $< > $@
+
+$(PUBLIC)/armdb.pc: engine/armdb.h $(BUILD)/prefix
+	@mkdir -p $(@D)
+	@printf '%s\n' 'Name: armdb' 'Description: the storage engine of armdb, without SQLite' \
+	  "Version: $$(sed -n 's/.*ARMDB_RELEASE "\(.*\)"/\1/p' $<)" \
+	  'Cflags: -I$(prefix)/include' 'Libs: -L$(libdir) -larmdb $(ENGINE_LIBS)' > $@
+
+# Written anew when make is called with another prefix.
+$(BUILD)/prefix: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(prefix) $(libdir)' | cmp -s - $@ || \
+	  printf '%s\n' '$(prefix) $(libdir)' > $@
+
 $(CORE_LIB): $(CORE_OBJECTS)
 	@rm -f $@
 	$(call say,AR,$@)
@@ -233,7 +266,7 @@ test: unit ## the unit tests (alias: unit)
 unit: $(call programs,unit)
 	@$(RUN) unit $(call programs,unit)
 
-sql: all ## SQL scripts, the tour, loading from the shell, C, Python and Node
+sql: all lib ## SQL scripts, the tour, loading from the shell, C, Python and Node
 	@$(RUN) sql $(call scripts,sql)
 
 prop: all $(call programs,prop) ## random operations against a model and against SQLite
@@ -314,12 +347,16 @@ multiarch := $(shell $(CC) -print-multiarch 2>/dev/null)
 libdir  ?= $(if $(filter /usr,$(prefix)),/usr/lib$(addprefix /,$(multiarch)),$(prefix)/lib)
 extdir  ?= $(libdir)/sqlite3
 
-install: all ## copy armdb_vtab.so to $(DESTDIR)$(prefix)/lib/sqlite3
-	install -d $(DESTDIR)$(extdir)
+install: all lib ## copy armdb_vtab.so to $(DESTDIR)$(prefix)/lib/sqlite3, the engine beside
+	install -d $(DESTDIR)$(extdir) $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(prefix)/include
 	install -m 644 build/release/armdb_vtab.so $(DESTDIR)$(extdir)/armdb_vtab.so
+	install -m 644 build/release/lib/libarmdb.a $(DESTDIR)$(libdir)/libarmdb.a
+	install -m 644 build/release/lib/armdb.h $(DESTDIR)$(prefix)/include/armdb.h
+	install -m 644 build/release/lib/armdb.pc $(DESTDIR)$(libdir)/pkgconfig/armdb.pc
 
 uninstall: ## remove what install copied
-	rm -f $(DESTDIR)$(extdir)/armdb_vtab.so
+	rm -f $(DESTDIR)$(extdir)/armdb_vtab.so $(DESTDIR)$(libdir)/libarmdb.a \
+	  $(DESTDIR)$(prefix)/include/armdb.h $(DESTDIR)$(libdir)/pkgconfig/armdb.pc
 
 # ---- The rest ---------------------------------------------------------------------
 

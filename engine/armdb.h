@@ -29,6 +29,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #include "engine/base/rc.h"
 
 struct armdb;          /* a store, opened once per process and counted */
@@ -810,5 +814,9 @@ enum armdb_rc armdb_segment_each(struct armdb *store,
                                  void (*visit)(void *arg,
                                                const struct armdb_segment *segment),
                                  void *arg, struct armdb_error *err) ADB_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
