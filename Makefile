@@ -7,7 +7,7 @@
 #
 # One file for everything. The list of modules below is the architecture: each
 # module may include only what stands before it (test/tidy.sh checks that).
-# FLAVOR=release|debug|asan|tsan|cov builds into build/$(FLAVOR)/, so flavours
+# FLAVOR=release|debug|asan|tsan|cov|fuzz builds into build/$(FLAVOR)/, so flavours
 # live side by side; where a target needs another flavour (make asan), this same
 # file is called again with it.
 
@@ -61,6 +61,10 @@ OBJCOPY ?= objcopy
 FLAVOR  ?= release
 BUILD   ?= build/$(FLAVOR)
 STRICT  ?= 0
+# libFuzzer is clang's.
+ifeq ($(FLAVOR),fuzz)
+override CC := $(filter ccache,$(CC)) $(or $(filter clang%,$(CC)),clang)
+endif
 # V=1 shows the commands.
 Q       := $(if $(V),,@)
 say      = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
@@ -96,9 +100,12 @@ FLAGS_tsan    := -O1 -g -DADB_DEBUG -fno-omit-frame-pointer -fsanitize=thread \
   -Wno-null-dereference
 FLAGS_cov     := -O0 -g --coverage
 FLAGS_plant   := -O2 -g -DADB_PLANT
+FLAGS_fuzz    := -O1 -g -DADB_DEBUG -fno-omit-frame-pointer \
+  -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all \
+  -Wno-null-dereference
 FLAVOR_FLAGS  := $(FLAGS_$(FLAVOR))
 ifeq ($(FLAVOR_FLAGS),)
-$(error FLAVOR=$(FLAVOR): want release, debug, asan, tsan, cov or plant)
+$(error FLAVOR=$(FLAVOR): want release, debug, asan, tsan, cov, plant or fuzz)
 endif
 
 BASE_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -I. $(FLAVOR_FLAGS) -fno-common \
@@ -114,7 +121,7 @@ TEST_FLAGS = $(BASE_FLAGS) $(WARN_COMMON) -Wno-null-dereference \
 LINK_FLAGS := $(filter -fsanitize=% --coverage,$(FLAVOR_FLAGS)) \
   -Wl,-z,relro,-z,now -Wl,--as-needed
 ENGINE_LIBS := -luring -lpthread
-ifeq ($(filter asan tsan,$(FLAVOR)),)
+ifeq ($(filter asan tsan fuzz,$(FLAVOR)),)
 SO_FLAGS := -Wl,-z,defs
 endif
 
@@ -145,6 +152,15 @@ HELPER_OBJECTS := $(sort $(foreach kind,$(TEST_KINDS),$(call helpers,$(kind))))
 programs       = $(filter $(BUILD)/test/$(1)/%,$(TEST_PROGRAMS))
 scripts        = $(wildcard test/$(1)/*.sh test/$(1)/*.py)
 threaded       = $(filter $(BUILD)/test/$(1)/%,$(THREAD_MAINS:%.c=$(BUILD)/%))
+
+# A fuzzing program is a harness, what the harnesses share, and the simulated disk and
+# threads; its main() is libFuzzer's.
+FUZZ_MAINS    := $(wildcard test/fuzz/fuzz_*.c)
+FUZZ_PROGRAMS := $(FUZZ_MAINS:%.c=$(BUILD)/%)
+FUZZ_HELPERS  := $(patsubst %.c,$(BUILD)/obj/%.o,test/fuzz/harness.c test/fuzz/reseal.c \
+  test/sim/sim_sched.c test/sim/sim_disk.c test/sim/sim_content.c)
+EXT_MAINS     += $(shell grep -l '"ext/\|armdbvtab_init' $(FUZZ_MAINS))
+MEM_WATCH_FLAGS := $(foreach f,alloc alloc_zero realloc alloc_aligned map,-Wl,--wrap=adb_$f)
 
 ifeq ($(FLAVOR),release)
 TOP_SO := armdb_vtab.so
@@ -254,6 +270,13 @@ $(BUILD)/test/$(1)/%: $(BUILD)/obj/test/$(1)/%.o $(call helpers,$(1)) $(ENGINE_L
 endef
 $(foreach kind,$(TEST_KINDS),$(eval $(call TEST_RULE,$(kind))))
 
+$(BUILD)/test/fuzz/fuzz_%: $(BUILD)/obj/test/fuzz/fuzz_%.o $(FUZZ_HELPERS) $(ENGINE_LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LINK_FLAGS) -fsanitize=fuzzer $(MEM_WATCH_FLAGS) $(LDFLAGS) -o $@ $< \
+	  $(FUZZ_HELPERS) $(EXT_LIBS) $(ENGINE_LIB) $(ENGINE_LIBS) -lsqlite3
+
+-include $(FUZZ_HELPERS:.o=.d) $(FUZZ_MAINS:%.c=$(BUILD)/obj/%.d)
 -include $(ENGINE_OBJECTS:.o=.d) $(EXT_OBJECTS:.o=.d) $(CORE_OBJECTS:.o=.d) \
   $(HELPER_OBJECTS:.o=.d) $(TEST_MAINS:%.c=$(BUILD)/obj/%.d)
 
@@ -299,7 +322,18 @@ tsan-run: $(call threaded,unit)
 	@$(RUN) unit-tsan $(call threaded,unit)
 .PHONY: asan-run tsan-run
 
-SUITES := style unit sql prop crash asan tsan
+fuzz-check: ## every fuzzing program: its seeds, then a fixed number of runs
+	+@$(AGAIN) FLAVOR=fuzz fuzz-check-run
+fuzz-check-run: $(FUZZ_PROGRAMS)
+	@TIMEOUT=900 $(RUN) fuzz-check $(FUZZ_PROGRAMS)
+
+fuzz: ## fuzzing for SECONDS=n (600) seconds; what is found stays in build/fuzz/corpus
+	+@$(AGAIN) FLAVOR=fuzz fuzz-run
+fuzz-run: $(FUZZ_PROGRAMS)
+	@SECONDS_ALL=$(SECONDS) JOBS=$(JOBS) sh test/fuzz/run.sh $(FUZZ_PROGRAMS)
+.PHONY: fuzz fuzz-check fuzz-check-run fuzz-run
+
+SUITES := style unit sql prop crash asan tsan fuzz-check
 
 # What `make check` starts its random tests from, so that a run can be compared with the
 # one before; each suite by itself takes a new seed every time (or SEED=n).

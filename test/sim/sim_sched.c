@@ -33,6 +33,11 @@
 #include "engine/base/mem.h"
 #include "engine/base/thread.h"
 
+#if defined(__has_feature) /* clang's way to say it */
+#if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 #define SWITCH_BEGINS(save, to) \
