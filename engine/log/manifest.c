@@ -18,6 +18,7 @@
 #include "engine/base/mem.h"
 #include "engine/log/frame.h"
 #include "engine/log/location.h"
+#include "engine/log/record.h"
 
 enum { /* on disk: never renumber */
        MANIFEST_VERSION = 1,
@@ -42,6 +43,7 @@ enum { /* on disk: never renumber */
 };
 
 enum { MANIFEST_BYTES_MAX = 1 << 30 };
+#define NUMBER_LIMIT (UINT64_C(1) << 63)
 
 static const unsigned char magic[8] = {'a', 'r', 'm', 'd', 'b', 'M', 'a', 'n'};
 
@@ -309,7 +311,7 @@ static enum armdb_rc read_segment(struct input *in, uint64_t above, uint64_t bel
         return refuse(in, "a segment's reserved bytes");
     if (segment->number <= above || segment->number >= below)
         return refuse(in, "segment numbers out of order");
-    if (segment->gsn_low > segment->gsn_high || segment->gsn_high == UINT64_MAX)
+    if (segment->gsn_low > segment->gsn_high || segment->gsn_high >= RECORD_GSN_LIMIT)
         return refuse(in, "a segment's GSN range");
     if (segment->sealed) {
         if (segment->length < SEGMENT_FIRST_FRAME ||
@@ -432,6 +434,14 @@ static enum armdb_rc check_frame(const unsigned char *bytes, size_t n,
     return ARMDB_OK;
 }
 
+/* Counters that only grow: one that could wrap was never counted there. */
+static bool numbers_ok(const struct manifest *manifest)
+{
+    return manifest->watermark < RECORD_GSN_LIMIT &&
+           manifest->feed_horizon < RECORD_GSN_LIMIT && manifest->edit < NUMBER_LIMIT &&
+           manifest->next_segment < NUMBER_LIMIT && manifest->next_table < NUMBER_LIMIT;
+}
+
 enum armdb_rc manifest_decode(const unsigned char *bytes, size_t n,
                               const unsigned char uuid[16], struct manifest *manifest,
                               struct armdb_error *err)
@@ -460,8 +470,8 @@ enum armdb_rc manifest_decode(const unsigned char *bytes, size_t n,
     rc = read_closes(&in, adb_get_u64(bytes + AT_CLOSES), &found);
     if (rc != ARMDB_OK)
         goto out;
-    if (in.left != 0 || found.watermark == UINT64_MAX) {
-        rc = refuse(&in, "bytes behind its end, or its watermark");
+    if (in.left != 0 || !numbers_ok(&found)) {
+        rc = refuse(&in, "bytes behind its end, or a number without end");
         goto out;
     }
     manifest_fini(manifest);

@@ -21,7 +21,7 @@
  * record_verify() does the same from the bytes; the two must agree.
  *
  * A reader trusts nothing: a varint must have its shortest form, lengths are held
- * against the largest segment first (so that sums cannot wrap) and then against the
+ * against what a row may have first (so that sums cannot wrap) and then against the
  * bytes at hand. A record with an unknown kind or flag is no record. */
 #include "engine/log/record.h"
 
@@ -30,7 +30,6 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/check.h"
-#include "engine/log/location.h"
 
 enum { CHECK_BYTES = 8, EXPIRY_BYTES = 8, KIND_MASK = 0x0f };
 
@@ -153,8 +152,8 @@ static inline bool take_varint(const unsigned char *p, size_t left, size_t *at,
 /* What a record of each kind may hold. */
 static bool is_sound(const struct record *record)
 {
-    if (record->key_len > LOCATION_SEGMENT_BYTES_MAX ||
-        record->value_len > LOCATION_SEGMENT_BYTES_MAX)
+    if (record->key_len > RECORD_KEY_BYTES_MAX ||
+        record->value_len > RECORD_VALUE_BYTES_MAX || record->gsn >= RECORD_GSN_LIMIT)
         return false;
     if (record->kind == RECORD_PUT)
         return true;

@@ -36,6 +36,12 @@ enum { /* on disk: never renumber */
        RECORD_RESERVED_FLAG = 1 << 7
 };
 
+/* On disk: every GSN, in whatever file, is below this. In memory one bit of 64 says
+ * something else. No store comes near it: a file that claims more is damaged. */
+#define RECORD_GSN_LIMIT (UINT64_C(1) << 63)
+/* The limits of engine/armdb.h, for a reader. */
+enum { RECORD_KEY_BYTES_MAX = 1 << 20, RECORD_VALUE_BYTES_MAX = 1 << 30 };
+
 struct record {
     enum record_kind kind;
     unsigned flags;   /* RECORD_HAS_ bits */

@@ -14,6 +14,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/check.h"
+#include "engine/log/record.h"
 #include "engine/log/zeros.h"
 
 enum { /* on disk: never renumber */
@@ -144,6 +145,11 @@ enum armdb_rc segment_header_decode(const unsigned char page[SEGMENT_HEADER_BYTE
     rc = check_kinds(page, name, err);
     if (rc != ARMDB_OK)
         return rc;
+    header->watermark = adb_get_u64(page + AT_WATERMARK);
+    if (header->watermark >= RECORD_GSN_LIMIT)
+        return ADB_FAIL(ARMDB_CORRUPT, err,
+                        "the header of segment %s has a watermark that no store reaches",
+                        name);
     if (adb_get_u32(page + AT_ZERO_WORD) != 0 ||
         zeros_count(page + AT_ZEROS, AT_CHECK - AT_ZEROS) != AT_CHECK - AT_ZEROS)
         return ADB_FAIL(ARMDB_CORRUPT, err,
@@ -159,6 +165,5 @@ enum armdb_rc segment_header_decode(const unsigned char page[SEGMENT_HEADER_BYTE
     header->cipher_kind = adb_get_u32(page + AT_CIPHER_KIND);
     header->key_id = adb_get_u64(page + AT_KEY_ID);
     memcpy(header->salt, page + AT_SALT, sizeof header->salt);
-    header->watermark = adb_get_u64(page + AT_WATERMARK);
     return ARMDB_OK;
 }

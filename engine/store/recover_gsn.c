@@ -350,6 +350,19 @@ static uint64_t run_in_holes(const struct list *intervals, uint64_t g)
     return g;
 }
 
+/* The lowest GSN above g behind which an interval begins; UINT64_MAX: none. */
+static uint64_t next_hole(const struct list *intervals, uint64_t g)
+{
+    const struct interval *items = intervals->items;
+    uint64_t lowest = UINT64_MAX;
+
+    for (size_t i = 0; i < intervals->count; i++) {
+        if (items[i].low > g && items[i].low < lowest && items[i].high > items[i].low)
+            lowest = items[i].low;
+    }
+    return lowest;
+}
+
 /* A place in the marks of one shard that count. */
 struct walker {
     const struct shard_state *shard;
@@ -377,20 +390,22 @@ static uint64_t walk_above(struct walker *walker, uint64_t g)
     return UINT64_MAX;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static uint64_t lowest_above(struct walker *walkers, uint32_t count, uint64_t g)
 {
     uint64_t lowest = UINT64_MAX;
 
-    for (uint32_t s = 0; s < count; s++) {
-        uint64_t gsn = walk_above(&walkers[s], g);
-
-        if (gsn < lowest)
-            lowest = gsn;
-    }
+    for (uint32_t s = 0; s < count; s++)
+        lowest = least(lowest, walk_above(&walkers[s], g));
     return lowest;
 }
 
-/* Sets recovery->gsn; *lost is the highest GSN that only W* vouches for, or 0. */
+/* Sets recovery->gsn; *lost is the highest GSN that only W* vouches for, or 0. A run of
+ * them is one step: a mark may claim any W*, and the work must not follow from it. */
 static void walk_gsns(struct recovery *recovery, struct walker *walkers,
                       const struct list *intervals, uint64_t *lost)
 {
@@ -412,7 +427,8 @@ static void walk_gsns(struct recovery *recovery, struct walker *walkers,
         }
         if (g >= recovery->w_star)
             break;
-        *lost = ++g;
+        g = least(least(recovery->w_star, next - 1), next_hole(intervals, g));
+        *lost = g;
     }
     recovery->gsn = g;
 }
@@ -594,6 +610,11 @@ enum armdb_rc recovery_decide(struct recovery *recovery, struct armdb_error *err
     }
     if (rc == ARMDB_OK)
         rc = find_gsn(recovery, err);
+    if (rc == ARMDB_OK && recovery->gsn > RECORD_GSN_LIMIT / 2)
+        rc = ADB_FAIL(ARMDB_CORRUPT, err,
+                      "the log says that %llu transactions were committed, which no "
+                      "store reaches: restore the store from a backup",
+                      (unsigned long long)recovery->gsn);
     if (rc == ARMDB_OK)
         rc = recovery_gather_verdicts(recovery, err);
     if (rc == ARMDB_OK)

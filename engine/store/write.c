@@ -8,12 +8,18 @@
  *      was read with the snapshot yet: then it moves forward;
  *   3. only then existence (insert, delete);
  * and its version is pushed. A refused write leaves nothing behind. */
+#include <assert.h>
 #include <string.h>
 
 #include "engine/base/mem.h"
 #include "engine/log/location.h"
+#include "engine/log/record.h"
 #include "engine/store/internal.h"
 #include "engine/store/spill.h"
+
+static_assert((uint64_t)ARMDB_KEY_BYTES_MAX == RECORD_KEY_BYTES_MAX &&
+                  ARMDB_VALUE_BYTES_MAX == RECORD_VALUE_BYTES_MAX,
+              "what may be written can be read");
 
 enum write_mode { MODE_PUT, MODE_INSERT, MODE_DELETE, MODE_LOCK };
 

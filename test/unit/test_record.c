@@ -102,7 +102,7 @@ static void every_kind_and_flag_survives_encoding(void **state)
             if ((r.flags & RECORD_HAS_ORDINAL) != 0)
                 r.ordinal = 1000 * i;
             if ((r.flags & RECORD_HAS_GSN) != 0)
-                r.gsn = UINT64_MAX - i;
+                r.gsn = RECORD_GSN_LIMIT - 1 - i;
             r.key = key;
             r.key_len = lens[i];
             if ((r.flags & RECORD_HAS_EXPIRY) == 0) {
@@ -176,14 +176,23 @@ static void each_check_covers_its_part_and_names_the_damage(void **state)
 
 static void decode_refuses_lengths_that_wrap(void **state)
 {
-    static const uint64_t lens[] = {64,        UINT32_MAX,     (UINT64_C(1) << 40) + 1,
-                                    INT64_MAX, UINT64_MAX - 8, UINT64_MAX};
+    static const uint64_t lens[] = {64,
+                                    RECORD_KEY_BYTES_MAX,
+                                    RECORD_KEY_BYTES_MAX + 1,
+                                    RECORD_VALUE_BYTES_MAX,
+                                    RECORD_VALUE_BYTES_MAX + 1,
+                                    UINT32_MAX,
+                                    (UINT64_C(1) << 40) + 1,
+                                    INT64_MAX,
+                                    UINT64_MAX - 8,
+                                    UINT64_MAX};
     unsigned char p[64];
     struct record back;
 
     (void)state;
     for (size_t i = 0; i < sizeof lens / sizeof lens[0]; i++) {
         for (int which = 0; which < 2; which++) {
+            uint64_t most = which == 0 ? RECORD_KEY_BYTES_MAX : RECORD_VALUE_BYTES_MAX;
             size_t n = 2;
 
             memset(p, 1, sizeof p);
@@ -192,7 +201,7 @@ static void decode_refuses_lengths_that_wrap(void **state)
             n += adb_put_varint(p + n, which == 0 ? 1 : lens[i]);
             assert_int_equal(record_decode(p, sizeof p, &back), ARMDB_CORRUPT);
             assert_int_equal(record_decode_head(p, sizeof p, &back),
-                             lens[i] <= UINT64_C(1) << 40 ? ARMDB_OK : ARMDB_CORRUPT);
+                             lens[i] <= most ? ARMDB_OK : ARMDB_CORRUPT);
         }
     }
 }

@@ -338,6 +338,37 @@ static void a_durable_gsn_that_no_segment_can_hold_is_refused(void **state)
     finish(&w);
 }
 
+/* The work must not follow from what a mark claims. */
+static void a_watermark_beyond_all_gsns_is_no_work_and_refused_when_none_can_hold_it(
+    void **state)
+{
+    struct world w;
+    struct log_image *a;
+
+    (void)state;
+    begin(&w, 1);
+    a = log_of(&w, 0);
+    (void)commit(a, 1, "a", 0);
+    (void)commit(a, 3, "c", RECORD_GSN_LIMIT / 2);
+    seal(&w, a, 1, 3);
+    expect_refused(&w, ARMDB_CORRUPT, "GSN");
+    finish(&w);
+}
+
+static void gsns_above_half_of_their_limit_are_refused(void **state)
+{
+    struct world w;
+    struct log_image *a;
+
+    (void)state;
+    begin(&w, 1);
+    w.manifest.watermark = RECORD_GSN_LIMIT / 2;
+    a = log_of(&w, 0);
+    (void)commit(a, RECORD_GSN_LIMIT / 2 + 1, "a", 0);
+    expect_refused(&w, ARMDB_CORRUPT, "no store reaches");
+    finish(&w);
+}
+
 /* ---- What is listed, what is not ---- */
 
 static void a_listed_segment_must_be_there_and_be_the_one(void **state)
@@ -466,6 +497,9 @@ int main(void)
         cmocka_unit_test(damage_in_an_old_segment_leaves_the_rest_readable),
         cmocka_unit_test(a_lost_seal_before_durable_frames_is_damage),
         cmocka_unit_test(a_durable_gsn_that_no_segment_can_hold_is_refused),
+        cmocka_unit_test(
+            a_watermark_beyond_all_gsns_is_no_work_and_refused_when_none_can_hold_it),
+        cmocka_unit_test(gsns_above_half_of_their_limit_are_refused),
         cmocka_unit_test(a_listed_segment_must_be_there_and_be_the_one),
         cmocka_unit_test(leftovers_of_this_store_go_and_other_files_stay),
         cmocka_unit_test(a_read_only_recovery_changes_no_file),
