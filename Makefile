@@ -157,8 +157,8 @@ threaded       = $(filter $(BUILD)/test/$(1)/%,$(THREAD_MAINS:%.c=$(BUILD)/%))
 # threads; its main() is libFuzzer's.
 FUZZ_MAINS    := $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_PROGRAMS := $(FUZZ_MAINS:%.c=$(BUILD)/%)
-FUZZ_HELPERS  := $(patsubst %.c,$(BUILD)/obj/%.o,test/fuzz/harness.c test/fuzz/reseal.c \
-  test/sim/sim_sched.c test/sim/sim_disk.c test/sim/sim_content.c)
+FUZZ_HELPERS  := $(patsubst %.c,$(BUILD)/obj/%.o,test/fuzz/harness.c test/fuzz/input.c \
+  test/fuzz/reseal.c test/fuzz/folder.c test/sim/sim_sched.c test/sim/sim_disk.c test/sim/sim_content.c)
 EXT_MAINS     += $(shell grep -l '"ext/\|armdbvtab_init' $(FUZZ_MAINS))
 MEM_WATCH_FLAGS := $(foreach f,alloc alloc_zero realloc alloc_aligned map,-Wl,--wrap=adb_$f)
 
@@ -276,6 +276,15 @@ $(BUILD)/test/fuzz/fuzz_%: $(BUILD)/obj/test/fuzz/fuzz_%.o $(FUZZ_HELPERS) $(ENG
 	$(Q)$(CC) $(LINK_FLAGS) -fsanitize=fuzzer $(MEM_WATCH_FLAGS) $(LDFLAGS) -o $@ $< \
 	  $(FUZZ_HELPERS) $(EXT_LIBS) $(ENGINE_LIB) $(ENGINE_LIBS) -lsqlite3
 
+# What writes the seeds needs no clang.
+SEED_MAKER := $(BUILD)/test/fuzz/make_seeds
+$(SEED_MAKER): $(BUILD)/obj/test/fuzz/make_seeds.o \
+    $(filter-out %/harness.o,$(FUZZ_HELPERS)) $(CORE_LIB) $(ENGINE_LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(CORE_LIB) $(ENGINE_LIB) \
+	  $(ENGINE_LIBS) -lsqlite3
+
 -include $(FUZZ_HELPERS:.o=.d) $(FUZZ_MAINS:%.c=$(BUILD)/obj/%.d)
 -include $(ENGINE_OBJECTS:.o=.d) $(EXT_OBJECTS:.o=.d) $(CORE_OBJECTS:.o=.d) \
   $(HELPER_OBJECTS:.o=.d) $(TEST_MAINS:%.c=$(BUILD)/obj/%.d)
@@ -327,11 +336,14 @@ fuzz-check: ## every fuzzing program: its seeds, then a fixed number of runs
 fuzz-check-run: $(FUZZ_PROGRAMS)
 	@TIMEOUT=900 $(RUN) fuzz-check $(FUZZ_PROGRAMS)
 
+seeds: $(SEED_MAKER) ## writes the seeds in test/fuzz/seeds anew
+	$(SEED_MAKER) test/fuzz/seeds
+
 fuzz: ## fuzzing for SECONDS=n (600) seconds; what is found stays in build/fuzz/corpus
 	+@$(AGAIN) FLAVOR=fuzz fuzz-run
 fuzz-run: $(FUZZ_PROGRAMS)
 	@SECONDS_ALL=$(SECONDS) JOBS=$(JOBS) sh test/fuzz/run.sh $(FUZZ_PROGRAMS)
-.PHONY: fuzz fuzz-check fuzz-check-run fuzz-run
+.PHONY: fuzz seeds fuzz-check fuzz-check-run fuzz-run
 
 SUITES := style unit sql prop crash asan tsan fuzz-check
 

@@ -57,7 +57,7 @@ static void submit(struct adb_io *io, struct adb_io_op *ops, size_t count)
 
 static const struct adb_io_ops ops = {
     .name = "bytes", .file_size = file_size, .submit = submit};
-static struct adb_io io = {&ops};
+static struct adb_io io = {.ops = &ops};
 
 struct seen {
     const unsigned char *bytes;

@@ -119,8 +119,7 @@ static uint64_t next_frame(const unsigned char *p, uint64_t from, uint64_t left)
 {
     uint64_t at = (from + 7) & ~UINT64_C(7);
 
-    while (at <= left && left - at >= 8 &&
-           (p[at] != 0xA7 || !frame_has_magic(p + at)))
+    while (at <= left && left - at >= 8 && (p[at] != 0xA7 || !frame_has_magic(p + at)))
         at += 8;
     return at <= left && left - at >= 8 ? at : left;
 }

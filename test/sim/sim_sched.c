@@ -180,11 +180,25 @@ static int find_locals(struct dl_phdr_info *info, size_t size, void *arg)
     return 1;
 }
 
+/* The first stack is the process's: the sanitizer must find it again. */
+static void find_first_stack(void)
+{
+    pthread_attr_t attr;
+    void *low;
+
+    if (pthread_getattr_np(pthread_self(), &attr) != 0)
+        return;
+    if (pthread_attr_getstack(&attr, &low, &all[0].stack_bytes) == 0)
+        all[0].stack_low = low;
+    (void)pthread_attr_destroy(&attr);
+}
+
 static void init_first(void)
 {
     if (all[0].used)
         return;
     all[0].used = true;
+    find_first_stack();
     (void)dl_iterate_phdr(find_locals, NULL);
     all[0].locals = calloc(1, tls_bytes + 1);
     first_locals = calloc(1, tls_bytes + 1);
