@@ -815,6 +815,33 @@ enum armdb_rc armdb_segment_each(struct armdb *store,
                                                const struct armdb_segment *segment),
                                  void *arg, struct armdb_error *err) ADB_MUST_CHECK;
 
+/* ---- All stores ------------------------------------------------------------ */
+
+struct armdb_store_info {
+    const char *path;      /* or ":memory:"; valid during the call */
+    const char *io_engine; /* "uring", "plain", "memory" */
+    unsigned char uuid[16];
+    bool read_only;
+    bool wounded; /* read-only since a write failed */
+    uint32_t shards;
+    uint32_t openers; /* armdb_open() calls that were not closed yet */
+    uint64_t tables;
+    uint64_t sessions;
+    uint64_t open_transactions;
+    uint64_t snapshots; /* sessions that hold one */
+    uint64_t uptime_ms;
+};
+
+/* Calls visit(arg, info) for every store that is open in this process, whoever opened it;
+ * the one opened last comes first.
+ *
+ * Errors:  ARMDB_NOMEM; then visit() was not called.
+ * Locking: any thread. Waits while a store is being opened or closed; no lock is held
+ *          during visit(), when the store may be closed already. */
+enum armdb_rc armdb_store_each(void (*visit)(void *arg,
+                                             const struct armdb_store_info *info),
+                               void *arg, struct armdb_error *err) ADB_MUST_CHECK;
+
 #ifdef __cplusplus
 }
 #endif

@@ -36,6 +36,7 @@ static const char help_text[] =
     "armdb_flush('t')                    make everything committed durable now\n"
     "SELECT * FROM armdb_stat('t');      what the table and its store hold and did\n"
     "SELECT * FROM armdb_segments('t');  the log files of its store, one row each\n"
+    "SELECT * FROM armdb_stores;         the stores that are open in this process\n"
     "SELECT * FROM armdb_verify('t');    looks at every byte of its store: ok, or what "
     "is not\n"
     "SELECT * FROM armdb_list('t', 'a/', '/');  folders and keys under a prefix;\n"

@@ -175,25 +175,61 @@ static enum armdb_rc fill_segments(struct vtab *vtab, struct list *list,
     return armdb_segment_each(vtab->store->store, add_segment, list, err);
 }
 
+/* ---- armdb_stores ---- */
+
+static void add_store(void *arg, const struct armdb_store_info *info)
+{
+    struct list *list = arg;
+    char uuid[2 * sizeof info->uuid + 1];
+
+    for (size_t i = 0; i < sizeof info->uuid; i++)
+        sqlite3_snprintf(3, uuid + 2 * i, "%02x", info->uuid[i]);
+    add_text(list, info->path);
+    add_text(list, uuid);
+    add_text(list, info->io_engine);
+    add_number(list, info->read_only);
+    add_number(list, info->wounded);
+    add_number(list, info->shards);
+    add_number(list, info->openers);
+    add_number(list, info->tables);
+    add_number(list, info->sessions);
+    add_number(list, info->open_transactions);
+    add_number(list, info->snapshots);
+    add_real(list, (double)info->uptime_ms / 1000.0);
+}
+
+static enum armdb_rc fill_stores(struct vtab *vtab, struct list *list,
+                                 struct armdb_error *err)
+{
+    (void)vtab;
+    return armdb_store_each(add_store, list, err);
+}
+
 /* ---- The kinds of tables ---- */
 
 struct kind {
     const char *name;
-    const char *declaration; /* the last column is the hidden one */
+    const char *declaration;
     int columns;
-    double rows; /* about */
+    bool of_table; /* the last column is hidden: the argument */
+    double rows;   /* about */
     enum armdb_rc (*fill)(struct vtab *vtab, struct list *list, struct armdb_error *err);
 };
 
 static const struct kind kinds[] = {
-    {"armdb_stat", "CREATE TABLE x(name TEXT, value, unit TEXT, tbl TEXT HIDDEN)", 4, 120,
-     fill_stat},
+    {"armdb_stat", "CREATE TABLE x(name TEXT, value, unit TEXT, tbl TEXT HIDDEN)", 4,
+     true, 120, fill_stat},
     {"armdb_segments",
      "CREATE TABLE x(shard INTEGER, segment TEXT, state TEXT, kind TEXT, records "
      "INTEGER, "
      "live_bytes INTEGER, dead_bytes INTEGER, bytes INTEGER, file_bytes INTEGER, "
      "gsn_low INTEGER, gsn_high INTEGER, age REAL, tbl TEXT HIDDEN)",
-     13, 20, fill_segments},
+     13, true, 20, fill_segments},
+    {"armdb_stores",
+     "CREATE TABLE x(path TEXT, uuid TEXT, io_engine TEXT, read_only INTEGER, "
+     "wounded INTEGER, shards INTEGER, openers INTEGER, tables INTEGER, "
+     "sessions INTEGER, open_transactions INTEGER, snapshots INTEGER, uptime REAL)",
+     12, false, 5, fill_stores},
 };
 
 struct rows_vtab {
@@ -261,7 +297,7 @@ static int rows_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
 
     info->estimatedCost = kind->rows * 100.0;
     info->estimatedRows = (sqlite3_int64)kind->rows * 10;
-    for (int i = 0; i < info->nConstraint; i++) {
+    for (int i = 0; kind->of_table && i < info->nConstraint; i++) {
         if (info->aConstraint[i].iColumn != kind->columns - 1 ||
             info->aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ)
             continue;
@@ -301,28 +337,32 @@ static int rows_close(sqlite3_vtab_cursor *base)
     return SQLITE_OK;
 }
 
+static int fill_list(const struct kind *kind, struct vtab *vtab, const char *name,
+                     struct list *list, char **err)
+{
+    struct armdb_error error = {ARMDB_OK, 0, ""};
+    enum armdb_rc rc;
+
+    list->table = name;
+    rc = kind->fill(vtab, list, &error);
+    list->table = NULL;
+    if (rc == ARMDB_OK && list->failed)
+        rc = ADB_FAIL(ARMDB_NOMEM, &error, "out of memory");
+    return rc == ARMDB_OK ? SQLITE_OK : errmap_text(err, rc, &error);
+}
+
 /* The rows of one table; *err is its text, to be freed. *other: there is no such armdb
  * table. */
 static int add_rows(struct conn *conn, const struct kind *kind, const char *name,
                     struct list *list, bool *other, char **err)
 {
-    struct armdb_error error = {ARMDB_OK, 0, ""};
     struct vtab *vtab = NULL;
     sqlite3_stmt *stmt = NULL;
     int rc = functions_find_table(conn, name, &vtab, &stmt, err);
 
     *other = rc != SQLITE_OK && conn->planned == NULL && !conn_is_fatal(rc);
-    if (rc == SQLITE_OK) {
-        enum armdb_rc filled;
-
-        list->table = name;
-        filled = kind->fill(vtab, list, &error);
-        list->table = NULL;
-        if (filled == ARMDB_OK && list->failed)
-            filled = ADB_FAIL(ARMDB_NOMEM, &error, "out of memory");
-        if (filled != ARMDB_OK)
-            rc = errmap_text(err, filled, &error);
-    }
+    if (rc == SQLITE_OK)
+        rc = fill_list(kind, vtab, name, list, err);
     sqlite3_finalize(stmt);
     return rc;
 }
@@ -369,7 +409,9 @@ static int rows_filter(sqlite3_vtab_cursor *base, int number, const char *text, 
     (void)text;
     clear_list(&cursor->list);
     cursor->at = 0;
-    if (argc == 0) {
+    if (!self->kind->of_table) {
+        rc = fill_list(self->kind, NULL, NULL, &cursor->list, &err);
+    } else if (argc == 0) {
         rc = add_all_rows(self->conn, self->kind, &cursor->list, &err);
     } else {
         name = (const char *)sqlite3_value_text(argv[0]);

@@ -431,6 +431,10 @@ enum armdb_rc point_read(struct armdb_session *session, struct armdb_table *tabl
 /* ---- modify.c ---- */
 void session_init_wait(struct armdb_session *session);
 
+/* ---- stat.c ---- */
+/* `openers` is the caller's to fill in; the texts are the store's. */
+void stat_describe(struct armdb *store, struct armdb_store_info *info);
+
 /* ---- store.c ---- */
 /* Is the file `lock` of a folder one of a store's, rather than another program's? */
 enum armdb_rc store_lock_is_ours(struct adb_dir *dir, bool *ours,

@@ -295,6 +295,30 @@ static void report_memory(const struct tab *tab, const struct report *report)
         number(report, parts[i].name, adb_mem_used(parts[i].part), "bytes");
 }
 
+void stat_describe(struct armdb *store, struct armdb_store_info *info)
+{
+    struct operations sum;
+
+    memset(info, 0, sizeof *info);
+    add_operations(store, &sum);
+    info->path = store->path;
+    info->io_engine = armdb_io_engine_name(store);
+    memcpy(info->uuid, store->superblock.uuid, sizeof info->uuid);
+    info->read_only = store->read_only;
+    info->wounded = atomic_load_explicit(&store->log.wounded, memory_order_acquire);
+    info->shards = store->superblock.shards;
+    info->sessions = sum.sessions;
+    info->open_transactions = sum.transactions;
+    info->snapshots = sum.snapshots;
+    info->uptime_ms = (adb_mono_ns() - store->opened_ns) / 1000000;
+    adb_mutex_lock(&store->catalog_lock);
+    for (const struct tab *tab = store->tabs; tab != NULL; tab = tab->next)
+        info->tables +=
+            tab->id != 0 &&
+            atomic_load_explicit(&tab->replacer, memory_order_relaxed) != TAB_REPLACED;
+    adb_mutex_unlock(&store->catalog_lock);
+}
+
 void armdb_stat_each(struct armdb_table *table,
                      void (*visit)(void *arg, const struct armdb_stat *row), void *arg)
 {

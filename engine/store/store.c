@@ -538,6 +538,63 @@ void armdb_close(struct armdb *store)
     adb_mutex_unlock(&registry_lock);
 }
 
+/* ---- All stores ---- */
+
+/* A store as it was, with a copy of its path. */
+struct described {
+    struct armdb_store_info info;
+    char *path; /* owned */
+};
+
+/* Registry locked. Those before *count are to be freed in any case. */
+static enum armdb_rc describe_all(struct described *all, size_t *count)
+{
+    for (struct armdb *store = registry; store != NULL; store = store->registry_next) {
+        struct described *one = &all[*count];
+        size_t len = strlen(store->path) + 1;
+
+        stat_describe(store, &one->info);
+        one->info.openers = store->refs;
+        one->path = adb_alloc(ADB_MEM_MISC, len);
+        if (one->path == NULL)
+            return ARMDB_NOMEM;
+        memcpy(one->path, store->path, len);
+        one->info.path = one->path;
+        (*count)++;
+    }
+    return ARMDB_OK;
+}
+
+enum armdb_rc armdb_store_each(void (*visit)(void *arg,
+                                             const struct armdb_store_info *info),
+                               void *arg, struct armdb_error *err)
+{
+    enum armdb_rc rc = ARMDB_OK;
+    struct described *all;
+    size_t stores = 1;
+    size_t count = 0;
+
+    adb_run_once(&registry_once, init_registry);
+    if (registry_rc != ARMDB_OK)
+        return ADB_FAIL(registry_rc, err, "out of memory");
+    adb_mutex_lock(&registry_lock);
+    for (const struct armdb *store = registry; store != NULL;
+         store = store->registry_next)
+        stores++;
+    all = adb_alloc(ADB_MEM_MISC, stores * sizeof *all);
+    rc = all == NULL ? ARMDB_NOMEM : describe_all(all, &count);
+    adb_mutex_unlock(&registry_lock);
+    if (rc != ARMDB_OK)
+        (void)ADB_FAIL(rc, err, "out of memory listing the open stores");
+    for (size_t i = 0; i < count; i++) {
+        if (rc == ARMDB_OK)
+            visit(arg, &all[i].info);
+        adb_free(ADB_MEM_MISC, all[i].path);
+    }
+    adb_free(ADB_MEM_MISC, all);
+    return rc;
+}
+
 /* ---- Small questions ---- */
 
 bool armdb_is_read_only(const struct armdb *store)

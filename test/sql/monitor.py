@@ -188,6 +188,22 @@ def health(c):
     other.close()
 
 
+def stores(c):
+    found = {os.path.basename(row["path"]): row
+             for row in rows(c, "SELECT * FROM armdb_stores")}
+    equal(sorted(found), [":memory:", "store-a", "t.db-armdb"],
+          "armdb_stores has the stores that are open")
+    equal((found["store-a"]["sessions"], found["store-a"]["openers"],
+           found["store-a"]["tables"]), (1, 1, 2), "who uses them, and how many tables")
+    other = connect("t.db")
+    other.execute("CREATE VIRTUAL TABLE temp.a2 USING armdb(path='store-a', table='a')")
+    other.execute("SELECT count(*) FROM temp.a2").fetchall()
+    equal([tuple(r.values()) for r in rows(
+        c, "SELECT sessions, openers FROM armdb_stores() WHERE path GLOB '*store-a'")],
+          [(2, 2)], "another connection counts")
+    other.close()
+
+
 def main():
     without_tables()
     c = make_tables()
@@ -195,6 +211,7 @@ def main():
     counters(c)
     views(c)
     health(c)
+    stores(c)
     c.close()
 
 

@@ -807,6 +807,62 @@ static void a_compacted_segment_is_retired_until_no_snapshot_reads_it(void **sta
     close_user(&u);
 }
 
+/* ---- All stores ---- */
+
+static void keep_store(void *arg, const struct armdb_store_info *info)
+{
+    struct armdb_store_info *found = arg;
+
+    for (int i = 0; i < 2; i++, found++)
+        if (strcmp(info->path, i == 0 ? folder : ":memory:") == 0) {
+            assert_null(found->io_engine); /* each is there once */
+            *found = *info;
+        }
+}
+
+static void every_open_store_is_listed(void **state)
+{
+    struct armdb_store_info found[2];
+    unsigned char uuid[16];
+    struct user a;
+    struct user b;
+    struct user m;
+
+    (void)state;
+    memset(found, 0, sizeof found);
+    OK(armdb_store_each(keep_store, found, &err));
+    assert_null(found[0].io_engine);
+    open_user(&a, folder);
+    open_user(&b, folder);
+    open_user(&m, ":memory:");
+    OK(armdb_snapshot_acquire(b.session, &err));
+    OK(armdb_put(m.session, m.table, "k", 1, "v", 1, &err));
+    OK(armdb_store_each(keep_store, found, &err));
+    armdb_uuid(a.store, uuid);
+    assert_memory_equal(found[0].uuid, uuid, sizeof uuid);
+    assert_int_equal(found[0].openers, 2);
+    assert_int_equal(found[0].sessions, 2);
+    assert_int_equal(found[0].snapshots, 1);
+    assert_int_equal(found[0].open_transactions, 0);
+    assert_int_equal(found[0].tables, 1);
+    assert_int_equal(found[0].shards, 4);
+    assert_false(found[0].read_only || found[0].wounded);
+    assert_string_equal(found[1].io_engine, "memory");
+    assert_int_equal(found[1].openers, 1);
+    assert_int_equal(found[1].open_transactions, 1);
+    armdb_snapshot_release(b.session);
+    close_user(&m);
+    close_user(&b);
+    memset(found, 0, sizeof found);
+    OK(armdb_store_each(keep_store, found, &err));
+    assert_int_equal(found[0].openers, 1);
+    assert_null(found[1].io_engine);
+    close_user(&a);
+    memset(found, 0, sizeof found);
+    OK(armdb_store_each(keep_store, found, &err));
+    assert_null(found[0].io_engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -823,6 +879,7 @@ int main(void)
         TEST(segments_add_up_to_the_statistics),
         TEST(reopened_segments_are_sealed_and_as_old_as_their_files),
         TEST(a_compacted_segment_is_retired_until_no_snapshot_reads_it),
+        TEST(every_open_store_is_listed),
     };
     const char *text = getenv("SEED");
 
