@@ -244,9 +244,10 @@ struct armdb {
     uint64_t recovered_bytes_cut;
     _Atomic bool foreign; /* this process is a fork of the one that opened it */
 
-    struct adb_mutex catalog_lock; /* rank ADB_RANK_CATALOG: tabs */
+    struct adb_mutex catalog_lock; /* rank ADB_RANK_CATALOG: tabs, reaping */
     struct tab *tabs;              /* owned list, the catalogue (id 0) among them */
     struct tab *catalog;
+    uint32_t reaping;                 /* tables whose bytes are being counted as dead */
     _Atomic bool has_retired;         /* relaxed: a hint */
     _Atomic uint64_t catalog_changes; /* from 1: moves when a table may have another id */
 

@@ -508,8 +508,10 @@ static struct tab *take_retired(struct armdb *store, bool *to_count)
         tab = *link;
         *link = tab->next_retired;
         *to_count = !tab->unlisted;
-        if (*to_count)
+        if (*to_count) {
             unlist(store, tab);
+            store->reaping++;
+        }
         break;
     }
     if (store->retired == NULL)
@@ -527,6 +529,9 @@ void newid_reap(struct armdb *store, struct epoch_slot *slot)
     while ((tab = take_retired(store, &to_count)) != NULL) {
         if (to_count) {
             tab_count_dead(tab, slot);
+            adb_mutex_lock(&store->catalog_lock);
+            store->reaping--;
+            adb_mutex_unlock(&store->catalog_lock);
             retire(store, tab); /* to be freed when no handle is left */
         } else {
             epoch_drain(store->epoch);
