@@ -9,8 +9,8 @@
  *   5  folder synced, manifest, superblock: a store, were it not for the mark
  *   6  the mark removed, folder synced: the backup exists
  *
- * Killed before 6: opening refuses the folder and says why, and the next backup into it
- * begins anew. A failure takes back what was made; the folder stays, empty.
+ * 1, 2, 5 and 6 are target.c's: killed before 6, opening refuses the folder and says why,
+ * and the next backup into it begins anew.
  *
  * The copy has the original's uuid: its segments carry it, and they are shared. It is the
  * same store at an earlier moment, and can take the original's place; in one process both
@@ -29,192 +29,21 @@
 #include "engine/base/mem.h"
 #include "engine/log/moment.h"
 #include "engine/store/internal.h"
+#include "engine/store/target.h"
 
-enum { COPY_BYTES = 1 << 20, MARK_BYTES_MAX = 64 };
-
-static const char mark_magic[8] = {'a', 'r', 'm', 'd', 'b', 'B', 'a', 'k'};
+enum { COPY_BYTES = 1 << 20 };
 
 struct backup {
     struct armdb *store;
-    struct adb_dir *from;  /* borrowed: the store's folder */
-    struct adb_dir *dir;   /* owned: the target */
-    struct adb_file *lock; /* owned: the target's */
-    const char *path;
+    struct adb_dir *from; /* borrowed: the store's folder */
+    struct target target;
     struct log_moment moment;
     bool has_moment;
-    bool began;            /* the mark may be there: undo what follows it */
     bool links;            /* the pair of folders may have hard links */
     unsigned char *buffer; /* owned, COPY_BYTES */
     const struct armdb_watch *watch;
     struct armdb_backup_info *info;
 };
-
-/* ---- The folder ---- */
-
-struct contents {
-    bool mark;
-    bool lock;
-    bool any;         /* something but lock files and temporary marks */
-    bool foreign;     /* something that no backup puts there */
-    char example[64]; /* one name of `any` */
-    char victim[64];  /* a name to be removed; "" for none */
-};
-
-static bool is_ours(const char *name)
-{
-    uint64_t number;
-
-    return segment_name_parse(name, &number) || strcmp(name, MANIFEST_NAME) == 0 ||
-           strcmp(name, SUPERBLOCK_NAME) == 0 ||
-           strcmp(name, MANIFEST_NAME ".tmp") == 0 ||
-           strcmp(name, SUPERBLOCK_NAME ".tmp") == 0;
-}
-
-static void keep_name(char to[64], const char *name)
-{
-    size_t n = strlen(name) < 63 ? strlen(name) : 63;
-
-    memcpy(to, name, n);
-    to[n] = '\0';
-}
-
-static bool look_at_name(void *arg, const char *name)
-{
-    struct contents *contents = arg;
-
-    if (strcmp(name, BACKUP_MARK_NAME) == 0) {
-        contents->mark = true;
-    } else if (strcmp(name, ADB_LOCK_NAME) == 0) {
-        contents->lock = true;
-    } else if (strcmp(name, BACKUP_MARK_NAME ".tmp") != 0) {
-        if (!contents->any)
-            keep_name(contents->example, name);
-        contents->any = true;
-        if (is_ours(name))
-            keep_name(contents->victim, name);
-        else
-            contents->foreign = true;
-    }
-    return true;
-}
-
-static enum armdb_rc look(struct backup *backup, struct contents *contents,
-                          struct armdb_error *err)
-{
-    memset(contents, 0, sizeof *contents);
-    return backup->dir->io->ops->dir_list(backup->dir, look_at_name, contents, err);
-}
-
-/* Does the folder's mark begin as ours do? */
-static enum armdb_rc check_mark(struct backup *backup, struct armdb_error *err)
-{
-    enum armdb_rc rc;
-    unsigned char *bytes = NULL;
-    size_t n = 0;
-
-    rc = adb_file_slurp(backup->dir, BACKUP_MARK_NAME, MARK_BYTES_MAX, &bytes, &n, err);
-    if (rc == ARMDB_CORRUPT ||
-        (rc == ARMDB_OK &&
-         (n < sizeof mark_magic || memcmp(bytes, mark_magic, sizeof mark_magic) != 0)))
-        rc = ADB_FAIL(ARMDB_NOTADB, err,
-                      "%s holds a file %s that is not armdb's; name an empty or a new "
-                      "folder",
-                      backup->path, BACKUP_MARK_NAME);
-    adb_free(ADB_MEM_IO, bytes);
-    return rc;
-}
-
-static enum armdb_rc check_empty(struct backup *backup, struct contents *contents,
-                                 struct armdb_error *err)
-{
-    enum armdb_rc rc = look(backup, contents, err);
-    bool ours;
-
-    if (rc == ARMDB_OK && contents->mark)
-        rc = check_mark(backup, err);
-    if (rc == ARMDB_OK && contents->lock) {
-        rc = store_lock_is_ours(backup->dir, &ours, err);
-        if (rc == ARMDB_OK && !ours) {
-            contents->foreign = true;
-            keep_name(contents->example, ADB_LOCK_NAME);
-        }
-    }
-    if (rc == ARMDB_OK && (contents->foreign || (contents->any && !contents->mark)))
-        rc = ADB_FAIL(ARMDB_CANTOPEN, err,
-                      "%s is not empty: it holds %s; a backup needs an empty or a new "
-                      "folder",
-                      backup->path, contents->example);
-    return rc;
-}
-
-/* Removes what a backup puts into a folder, but the mark. */
-static enum armdb_rc empty_folder(struct backup *backup, struct armdb_error *err)
-{
-    enum armdb_rc rc;
-    struct contents contents;
-
-    for (;;) {
-        rc = look(backup, &contents, err);
-        if (rc != ARMDB_OK || contents.victim[0] == '\0')
-            return rc;
-        rc = backup->dir->io->ops->dir_unlink(backup->dir, contents.victim, err);
-        if (rc != ARMDB_OK)
-            return rc;
-    }
-}
-
-/* Steps 1 and 2. */
-static enum armdb_rc take_folder(struct backup *backup, struct adb_io *io,
-                                 struct armdb_error *err)
-{
-    enum armdb_rc rc;
-    struct contents contents;
-    unsigned char mark[24];
-    uint64_t holder;
-
-    rc = io->ops->dir_open(io, backup->path, true, &backup->dir, err);
-    if (rc != ARMDB_OK)
-        return rc;
-    rc = check_empty(backup, &contents, err); /* before a lock file is put into it */
-    if (rc != ARMDB_OK)
-        return rc;
-    rc = io->ops->lock_acquire(backup->dir, ADB_LOCK_NAME, &backup->lock, &holder, err);
-    if (rc == ARMDB_LOCKED)
-        return ADB_FAIL(ARMDB_LOCKED, err,
-                        "%s is in use, perhaps by another backup (pid %llu)",
-                        backup->path, (unsigned long long)holder);
-    if (rc == ARMDB_OK)
-        rc = check_empty(backup, &contents, err); /* somebody was faster */
-    if (rc != ARMDB_OK)
-        return rc;
-    backup->began = true;
-    memcpy(mark, mark_magic, sizeof mark_magic);
-    memcpy(mark + sizeof mark_magic, backup->store->superblock.uuid, 16);
-    rc = adb_file_replace(backup->dir, BACKUP_MARK_NAME, mark, sizeof mark, err);
-    if (rc == ARMDB_OK && contents.any)
-        rc = empty_folder(backup, err);
-    return rc;
-}
-
-/* Gives the folder back; after a failure empty, if that can be. */
-static void leave_folder(struct backup *backup, bool failed)
-{
-    const struct adb_io_ops *ops;
-    struct armdb_error ignored;
-
-    if (backup->dir == NULL)
-        return;
-    ops = backup->dir->io->ops;
-    if (failed && backup->began && empty_folder(backup, &ignored) == ARMDB_OK &&
-        ops->dir_sync(backup->dir, &ignored) == ARMDB_OK) {
-        /* The mark goes last: until then the rest is known for what it is. */
-        ignored.rc = ops->dir_unlink(backup->dir, BACKUP_MARK_NAME, &ignored);
-        ignored.rc = ops->dir_unlink(backup->dir, ADB_LOCK_NAME, &ignored);
-    }
-    if (backup->lock != NULL)
-        ops->lock_release(backup->lock);
-    ops->dir_close(backup->dir);
-}
 
 /* ---- Segments ---- */
 
@@ -250,8 +79,8 @@ static enum armdb_rc copy_segment(struct backup *backup, const char *name, uint6
     rc = backup->from->io->ops->file_open(backup->from, name, 0, &from, err);
     if (rc != ARMDB_OK)
         goto out;
-    rc = backup->dir->io->ops->file_open(backup->dir, name,
-                                         ADB_OPEN_WRITE | ADB_OPEN_CREATE, &to, err);
+    rc = backup->target.dir->io->ops->file_open(
+        backup->target.dir, name, ADB_OPEN_WRITE | ADB_OPEN_CREATE, &to, err);
     if (rc != ARMDB_OK)
         goto out;
     rc = copy_bytes(backup, from, to, name, bytes, err);
@@ -261,7 +90,7 @@ out:
     if (from != NULL)
         backup->from->io->ops->file_close(from);
     if (to != NULL)
-        backup->dir->io->ops->file_close(to);
+        backup->target.dir->io->ops->file_close(to);
     return rc;
 }
 
@@ -273,7 +102,8 @@ static enum armdb_rc link_segment(struct backup *backup, const char *name, bool 
     *linked = false;
     if (!backup->links)
         return ARMDB_OK;
-    rc = backup->dir->io->ops->dir_link(backup->from, backup->dir, name, linked, err);
+    rc = backup->target.dir->io->ops->dir_link(backup->from, backup->target.dir, name,
+                                               linked, err);
     if (rc != ARMDB_OK)
         return rc;
     if (*linked)
@@ -305,25 +135,6 @@ static enum armdb_rc take_segments(struct backup *backup, struct armdb_error *er
 
 /* ---- The whole ---- */
 
-/* Steps 5 and 6. */
-static enum armdb_rc finish(struct backup *backup, struct armdb_error *err)
-{
-    enum armdb_rc rc;
-    const struct adb_io_ops *ops = backup->dir->io->ops;
-    const struct superblock *sb = &backup->store->superblock;
-
-    rc = ops->dir_sync(backup->dir, err);
-    if (rc == ARMDB_OK)
-        rc = manifest_write(backup->dir, sb->uuid, &backup->moment.manifest, err);
-    if (rc == ARMDB_OK)
-        rc = superblock_write(backup->dir, sb, err);
-    if (rc == ARMDB_OK)
-        rc = ops->dir_unlink(backup->dir, BACKUP_MARK_NAME, err);
-    if (rc == ARMDB_OK)
-        rc = ops->dir_sync(backup->dir, err);
-    return rc;
-}
-
 enum armdb_rc backup_through(struct armdb *store, struct adb_io *io, struct adb_dir *from,
                              const char *path, const struct armdb_watch *watch,
                              struct armdb_backup_info *info, struct armdb_error *err)
@@ -331,13 +142,12 @@ enum armdb_rc backup_through(struct armdb *store, struct adb_io *io, struct adb_
     enum armdb_rc rc;
     struct backup backup = {.store = store,
                             .from = from,
-                            .path = path,
                             .links = io->ops == from->io->ops,
                             .watch = watch,
                             .info = info};
 
     memset(info, 0, sizeof *info);
-    rc = take_folder(&backup, io, err);
+    rc = target_take(&backup.target, io, path, store->superblock.uuid, err);
     if (rc != ARMDB_OK)
         goto out;
     backup.buffer = adb_alloc_aligned(ADB_MEM_IO, COPY_BYTES, 4096);
@@ -352,11 +162,12 @@ enum armdb_rc backup_through(struct armdb *store, struct adb_io *io, struct adb_
     info->gsn = backup.moment.manifest.watermark;
     rc = take_segments(&backup, err);
     if (rc == ARMDB_OK)
-        rc = finish(&backup, err);
+        rc = target_finish(&backup.target, &backup.moment.manifest, &store->superblock,
+                           err);
 out:
     if (backup.has_moment)
         log_moment_fini(&store->log, &backup.moment);
-    leave_folder(&backup, rc != ARMDB_OK);
+    target_leave(&backup.target, rc != ARMDB_OK);
     adb_free_aligned(ADB_MEM_IO, backup.buffer);
     return rc;
 }

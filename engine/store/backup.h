@@ -5,9 +5,6 @@
 #include "engine/armdb.h"
 #include "engine/io/io.h"
 
-/* Stands in a folder from before its first segment until everything is durable. */
-#define BACKUP_MARK_NAME "backup.unfinished"
-
 /* armdb_backup() through a given engine of I/O. Files are linked when `from`, the store's
  * folder, belongs to the same kind of engine, else read through the store's own. */
 enum armdb_rc backup_through(struct armdb *store, struct adb_io *io, struct adb_dir *from,

@@ -17,9 +17,9 @@
 #include <time.h>
 
 #include "engine/base/mem.h"
-#include "engine/store/backup.h"
 #include "engine/store/internal.h"
 #include "engine/store/load.h"
+#include "engine/store/target.h"
 
 static struct adb_mutex registry_lock; /* guards the list and the counts */
 static struct armdb *registry;

@@ -15,6 +15,7 @@
 #include "engine/armdb.h"
 #include "engine/log/moment.h"
 #include "engine/store/backup.h"
+#include "engine/store/target.h"
 #include "engine/store/internal.h"
 #include "fault_io.h"
 
