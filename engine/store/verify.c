@@ -32,11 +32,7 @@ static const char restore_file[] =
 
 enum armdb_rc verify_check(const struct verify *v)
 {
-    const struct armdb_watch *watch = v->watch;
-
-    if (watch != NULL && watch->interrupted != NULL && watch->interrupted(watch->arg))
-        return ADB_FAIL(ARMDB_INTERRUPT, v->err, "interrupted");
-    return ARMDB_OK;
+    return watch_ask(v->watch, v->err);
 }
 
 enum armdb_rc verify_nomem(const struct verify *v)
@@ -349,8 +345,6 @@ static enum armdb_rc verify_segments(struct verify *v)
 
 static void verify_fini(struct verify *v)
 {
-    struct closed *closed = v->closed.items;
-
     if (v->probe != NULL)
         v->probe->io->ops->file_close(v->probe);
     for (size_t i = 0; i < v->segment_count; i++)
@@ -358,13 +352,7 @@ static void verify_fini(struct verify *v)
     adb_free(ADB_MEM_LOG, v->segments);
     if (v->has_moment)
         log_moment_fini(&v->store->log, &v->moment);
-    for (size_t i = 0; i < v->closed.count; i++) {
-        void *runs = (void *)(uintptr_t)closed[i].void_runs;
-
-        adb_free(ADB_MEM_LOG, runs);
-    }
-    adb_free(ADB_MEM_LOG, v->closed.items);
-    adb_free(ADB_MEM_LOG, v->aborts.items);
+    decisions_fini(&v->decisions);
     adb_free(ADB_MEM_LOG, v->suspects);
     release_tables(v);
     armdb_session_close(v->session);

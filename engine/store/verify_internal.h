@@ -7,8 +7,8 @@
 
 #include "engine/log/moment.h"
 #include "engine/log/scan.h"
+#include "engine/store/decisions.h"
 #include "engine/store/internal.h"
-#include "engine/store/recover_internal.h"
 
 /* A segment of the moment. */
 struct verify_segment {
@@ -58,8 +58,7 @@ struct verify {
     size_t tab_count;
     size_t last_tab; /* that was found */
 
-    struct list aborts; /* uint64_t, sorted: GSNs that are out */
-    struct list closed; /* struct closed, by txid; void_runs owned */
+    struct decisions decisions;
 
     struct suspect *suspects; /* owned: open addressing */
     size_t suspect_room;      /* a power of two, or 0 */

@@ -4,10 +4,8 @@
  * what decides over frames that may stand before it: abort verdicts and CLOSE frames.
  * The second one takes the records that count to verify_index.c. A third one, only when
  * something is in doubt, reads what was appended or written anew meanwhile. */
-#include <stdlib.h>
 #include <string.h>
 
-#include "engine/base/bytes.h"
 #include "engine/base/mem.h"
 #include "engine/store/verify_internal.h"
 
@@ -26,125 +24,13 @@ struct pass {
     uint64_t open_at;
     /* The frame whose records come. */
     uint64_t gsn;
-    const struct closed *closed;
+    const struct decided_close *closed;
 };
 
 static const char heal_row[] =
     "write the row anew or delete it, or restore the store from a backup";
 static const char salvage_rows[] =
     "restore the store from a backup, or save what is whole into a new one";
-
-/* ---- Decisions ---- */
-
-static int compare_u64(const void *a, const void *b)
-{
-    const uint64_t *x = a;
-    const uint64_t *y = b;
-
-    return *x < *y ? -1 : *x > *y;
-}
-
-static int compare_closed(const void *a, const void *b)
-{
-    const struct closed *x = a;
-    const struct closed *y = b;
-
-    if (x->txid_edit != y->txid_edit)
-        return x->txid_edit < y->txid_edit ? -1 : 1;
-    return x->txid_count < y->txid_count ? -1 : x->txid_count > y->txid_count;
-}
-
-static bool is_out(const struct verify *v, uint64_t gsn)
-{
-    return v->aborts.count > 0 && bsearch(&gsn, v->aborts.items, v->aborts.count,
-                                          sizeof gsn, compare_u64) != NULL;
-}
-
-static enum armdb_rc note_abort(struct verify *v, uint64_t gsn)
-{
-    uint64_t *item = list_push(&v->aborts, sizeof *item);
-
-    if (item == NULL)
-        return verify_nomem(v);
-    *item = gsn;
-    return ARMDB_OK;
-}
-
-static enum armdb_rc note_closed(struct verify *v, const struct closed *closed,
-                                 const uint64_t *runs)
-{
-    size_t bytes = closed->void_run_count * 2 * sizeof *runs;
-    uint64_t *copy = NULL;
-    struct closed *item;
-
-    if (bytes > 0) {
-        copy = adb_alloc(ADB_MEM_LOG, bytes);
-        if (copy == NULL)
-            return verify_nomem(v);
-        memcpy(copy, runs, bytes);
-    }
-    item = list_push(&v->closed, sizeof *item);
-    if (item == NULL) {
-        adb_free(ADB_MEM_LOG, copy);
-        return verify_nomem(v);
-    }
-    *item = *closed;
-    item->void_runs = copy;
-    return ARMDB_OK;
-}
-
-/* What the manifest knows of frames whose segments are gone. */
-static enum armdb_rc note_manifest(struct verify *v)
-{
-    const struct manifest *manifest = &v->moment.manifest;
-    enum armdb_rc rc = ARMDB_OK;
-
-    for (size_t i = 0; rc == ARMDB_OK && i < manifest->verdict_count; i++)
-        if (manifest->verdicts[i].outcome == FRAME_OUTCOME_ABORT)
-            rc = note_abort(v, manifest->verdicts[i].gsn);
-    for (size_t i = 0; rc == ARMDB_OK && i < manifest->close_count; i++) {
-        const struct manifest_close *c = &manifest->closes[i];
-        struct closed closed = {.txid_edit = c->txid_edit,
-                                .txid_count = c->txid_count,
-                                .gsn = c->gsn,
-                                .void_run_count = c->void_run_count};
-
-        rc = note_closed(v, &closed, c->void_runs);
-    }
-    return rc;
-}
-
-static enum armdb_rc note_close_frame(struct verify *v, const struct frame *frame)
-{
-    struct closed closed = {.txid_edit = frame->txid_edit,
-                            .txid_count = frame->txid_count,
-                            .gsn = frame->gsn};
-    const unsigned char *p = NULL;
-    uint64_t *runs = NULL;
-    uint32_t len = 0;
-    enum armdb_rc rc;
-
-    if (frame_field(frame, FRAME_FIELD_VOID_RUNS, &p, &len) == ARMDB_OK && len >= 16) {
-        closed.void_run_count = len / 16;
-        runs = adb_alloc(ADB_MEM_LOG, closed.void_run_count * 16);
-        if (runs == NULL)
-            return verify_nomem(v);
-        for (size_t i = 0; i < 2 * closed.void_run_count; i++)
-            runs[i] = adb_get_u64(p + 8 * i);
-    }
-    rc = note_closed(v, &closed, runs);
-    adb_free(ADB_MEM_LOG, runs);
-    return rc;
-}
-
-static bool is_void(const struct closed *closed, uint64_t ordinal)
-{
-    for (size_t i = 0; closed != NULL && i < closed->void_run_count; i++)
-        if (closed->void_runs[2 * i] <= ordinal &&
-            ordinal <= closed->void_runs[2 * i + 1])
-            return true;
-    return false;
-}
 
 /* ---- First reading ---- */
 
@@ -202,11 +88,10 @@ static enum armdb_rc bytes_frame(void *arg, const struct frame *frame, uint64_t 
     if (rc != ARMDB_OK)
         return rc;
     check_gsn(pass, frame, offset);
-    if (frame->kind == FRAME_VERDICT && frame->outcome == FRAME_OUTCOME_ABORT)
-        rc = note_abort(pass->v, frame->arg_a);
-    else if (frame->kind == FRAME_CLOSE)
-        rc = note_close_frame(pass->v, frame);
-    return rc == ARMDB_OK ? ARMDB_DONE : rc; /* its records check: not needed now */
+    rc = decisions_take_frame(&pass->v->decisions, frame);
+    if (rc != ARMDB_OK)
+        return verify_nomem(pass->v);
+    return ARMDB_DONE; /* its records check: not needed now */
 }
 
 static enum armdb_rc bytes_damaged(void *arg, const struct frame *frame, uint64_t offset)
@@ -355,15 +240,16 @@ static enum armdb_rc read_bytes(struct verify *v, size_t i)
 
 enum armdb_rc verify_bytes(struct verify *v)
 {
-    enum armdb_rc rc = note_manifest(v);
+    enum armdb_rc rc = decisions_take_manifest(&v->decisions, &v->moment.manifest);
 
+    if (rc != ARMDB_OK)
+        return verify_nomem(v);
     for (size_t i = 0; rc == ARMDB_OK && i < v->segment_count; i++) {
         rc = verify_check(v);
         if (rc == ARMDB_OK)
             rc = read_bytes(v, i);
     }
-    list_sort(&v->aborts, sizeof(uint64_t), compare_u64);
-    list_sort(&v->closed, sizeof(struct closed), compare_closed);
+    decisions_sort(&v->decisions);
     return rc;
 }
 
@@ -372,16 +258,11 @@ enum armdb_rc verify_bytes(struct verify *v)
 /* Whose records come; false: chunks without a CLOSE. */
 static bool take_frame(struct pass *pass, const struct frame *frame)
 {
-    struct closed wanted = {.txid_edit = frame->txid_edit,
-                            .txid_count = frame->txid_count};
-
     pass->gsn = frame->gsn;
     pass->closed = NULL;
     if (frame->kind != FRAME_CHUNK && frame->kind != FRAME_CLOSE)
         return true;
-    if (pass->v->closed.count > 0)
-        pass->closed = bsearch(&wanted, pass->v->closed.items, pass->v->closed.count,
-                               sizeof wanted, compare_closed);
+    pass->closed = decisions_close_of(&pass->v->decisions, frame);
     if (pass->closed != NULL)
         pass->gsn = pass->closed->gsn;
     return pass->closed != NULL;
@@ -396,7 +277,7 @@ static enum armdb_rc records_frame(void *arg, const struct frame *frame, uint64_
     if (rc != ARMDB_OK)
         return rc;
     return frame->record_count == 0 || !take_frame(pass, frame) ||
-                   is_out(pass->v, pass->gsn)
+                   decisions_is_out(&pass->v->decisions, pass->gsn)
                ? ARMDB_DONE
                : ARMDB_OK;
 }
@@ -407,8 +288,7 @@ static enum armdb_rc records_record(void *arg, const struct frame *frame,
     struct pass *pass = arg;
     uint64_t gsn = frame->kind == FRAME_MOVED ? record->gsn : pass->gsn;
 
-    if ((record->flags & RECORD_HAS_ORDINAL) != 0 &&
-        is_void(pass->closed, record->ordinal))
+    if (decisions_is_void(pass->closed, record))
         return ARMDB_OK;
     return verify_record(pass->v, pass->segment, offset, record, gsn, record->ordinal);
 }
@@ -478,7 +358,7 @@ static enum armdb_rc newer_frame(void *arg, const struct frame *frame, uint64_t 
     if (pass->behind)
         return ARMDB_OK;
     return take_frame(pass, frame) &&
-                   (!is_out(pass->v, pass->gsn) ||
+                   (!decisions_is_out(&pass->v->decisions, pass->gsn) ||
                     (has_abort(first, pass->gsn) && !has_abort(pass->later, pass->gsn)))
                ? ARMDB_OK
                : ARMDB_DONE;
@@ -493,8 +373,7 @@ static enum armdb_rc newer_record(void *arg, const struct frame *frame,
     (void)offset;
     if (pass->behind)
         gsn = frame->kind == FRAME_MOVED ? record->gsn : UINT64_MAX;
-    else if ((record->flags & RECORD_HAS_ORDINAL) != 0 &&
-             is_void(pass->closed, record->ordinal))
+    else if (decisions_is_void(pass->closed, record))
         return ARMDB_OK;
     verify_clear(pass->v, record, gsn, record->ordinal);
     return ARMDB_OK;
