@@ -362,6 +362,16 @@ static bool is_listed(const struct manifest *manifest, uint64_t number)
     return false;
 }
 
+static bool is_gone(const struct verify *v, const struct verify_tab *tab)
+{
+    bool gone;
+
+    adb_mutex_lock(&v->store->catalog_lock);
+    gone = tab->tab->unlisted;
+    adb_mutex_unlock(&v->store->catalog_lock);
+    return gone;
+}
+
 void verify_report_suspects(struct verify *v, const struct manifest *now)
 {
     for (size_t i = 0; i < v->suspect_room; i++) {
@@ -370,8 +380,11 @@ void verify_report_suspects(struct verify *v, const struct manifest *now)
         struct record record;
         unsigned char *buffer = NULL;
 
-        /* A segment that compaction took meanwhile had nothing live left in it. */
+        /* A segment that compaction took meanwhile had nothing live left in it. Of a
+         * table that was cleared or dropped meanwhile it may have taken the deletes
+         * alone. */
         if (suspect->tab == 0 || suspect->cleared ||
+            is_gone(v, &v->tabs[suspect->tab - 1]) ||
             !is_listed(now, v->segments[suspect->segment].listed.number))
             continue;
         place.file = v->segments[suspect->segment].name;
@@ -477,6 +490,7 @@ static enum armdb_rc take_node(struct walk *walk, node_ref ref, bool first)
     struct entry *entry = &walk->entries[walk->count];
     const struct version *version;
     version_ref head;
+    bool committed;
     size_t len = node_key_len(node);
     size_t shorter = len < walk->last_len ? len : walk->last_len;
     int order = first ? 1 : memcmp(node->key, walk->keys + walk->last_key, shorter);
@@ -493,13 +507,17 @@ static enum armdb_rc take_node(struct walk *walk, node_ref ref, bool first)
     walk->rows += version != NULL && version->value_len != VERSION_DELETED;
     entry->location = LOCATION_NONE;
     entry->key_len = len;
-    head = atomic_load_explicit(&node->head, memory_order_acquire);
-    if (head != 0) {
-        version = arena_version(tab->arena, head);
+    committed = version != NULL;
+    if (!committed) {
+        head = atomic_load_explicit(&node->head, memory_order_acquire);
+        version = head == 0 ? NULL : arena_version(tab->arena, head);
+    }
+    if (version != NULL) {
         entry->location = atomic_load_explicit(&version->location, memory_order_acquire);
         entry->value_len = version->value_len;
-        add_live(walk->v, tab, node, entry);
     }
+    if (committed) /* what an open transaction put above it may be rolled back */
+        add_live(walk->v, tab, node, entry);
     walk->count++;
     return ARMDB_OK;
 }
