@@ -1,6 +1,7 @@
 /* bench.h - what the parts of the benchmark share.
  *
  * bench.c         arguments, sides, timing, the table of results, JSON
+ * bench_sides.c   the databases, the clock
  * bench_phases.c  what is measured; every answer is checked */
 #ifndef TEST_BENCH_BENCH_H
 #define TEST_BENCH_BENCH_H
