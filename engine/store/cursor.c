@@ -25,7 +25,7 @@
 enum {
     BATCH_FIRST = 16,
     BATCH_MAX = ORDER_BATCH_MAX,
-    SKIP_BATCH_MIN = 4,
+    SKIP_BATCH_MIN = 2,
     SKIP_BATCH_MAX = 64,
     AHEAD_BYTES = 320 /* of a record: prefetched with its batch */
 };
