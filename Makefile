@@ -108,6 +108,7 @@ ifeq ($(FLAVOR_FLAGS),)
 $(error FLAVOR=$(FLAVOR): want release, debug, asan, tsan, cov, plant or fuzz)
 endif
 
+comma := ,
 BASE_FLAGS := -std=c11 -D_POSIX_C_SOURCE=200809L -I. $(FLAVOR_FLAGS) -fno-common \
   -fvisibility=hidden -fPIC
 MODULE_FLAGS = $(BASE_FLAGS) $(WARN_COMMON) $(WARN_CONVERSION) $(CPPFLAGS) $(CFLAGS)
@@ -119,6 +120,7 @@ TEST_FLAGS = $(BASE_FLAGS) $(WARN_COMMON) -Wno-null-dereference \
   $(CPPFLAGS) $(CFLAGS)
 
 LINK_FLAGS := $(filter -fsanitize=% --coverage,$(FLAVOR_FLAGS)) \
+  $(if $(filter cov,$(FLAVOR)),-Wl$(comma)--wrap=_exit) \
   -Wl,-z,relro,-z,now -Wl,--as-needed
 ENGINE_LIBS := -luring -lpthread
 ifeq ($(filter asan tsan fuzz,$(FLAVOR)),)
