@@ -59,12 +59,12 @@ static int check_columns(struct vtab *vtab, const struct restore *restore,
     rc = schema_parse_stored(vtab->name, text, len, &stored, &err);
     if (rc != SQLITE_OK)
         return errmap_set(&vtab->base, rc, err);
-    if (!schema_agrees(vtab->schema, stored, &difference))
+    rc = schema_agrees(vtab->schema, stored, &difference);
+    if (rc == SQLITE_ERROR)
         rc = errmap_set(
-            &vtab->base, SQLITE_ERROR,
+            &vtab->base, rc,
             sqlite3_mprintf("the store in %s has a table %s with other columns: %s",
-                            restore->path, restore->table,
-                            difference == NULL ? "" : difference));
+                            restore->path, restore->table, difference));
     sqlite3_free(difference);
     schema_destroy(stored);
     return rc;

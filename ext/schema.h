@@ -86,12 +86,12 @@ int schema_parse_stored(const char *table_name, const void *text, size_t len,
 
 void schema_destroy(struct schema *schema); /* NULL is allowed */
 
-/* True when rows written under one are right under the other: same columns (names,
- * types, collations, key, NOT NULL, DEFAULT) and CHECKs. Else *difference says the
- * first thing that differs ("column 2 is ..., in the store it is ..."); it is NULL
- * when there was no memory for it. */
-bool schema_agrees(const struct schema *declared, const struct schema *stored,
-                   char **difference);
+/* SQLITE_OK when rows written under one are right under the other: same columns (names,
+ * types, collations, key, NOT NULL, DEFAULT) and CHECKs. SQLITE_ERROR: *difference
+ * (sqlite3_malloc) says the first thing that differs ("column 2 is ..., in the store it
+ * is ..."). SQLITE_NOMEM. */
+int schema_agrees(const struct schema *declared, const struct schema *stored,
+                  char **difference);
 
 /* For ALTER TABLE RENAME: messages use the new name. The hidden column keeps its old
  * one until the next connect. Errors: SQLITE_ERROR when the definitions do not hold

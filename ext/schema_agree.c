@@ -13,28 +13,33 @@
 
 SQLITE_EXTENSION_INIT3
 
-/* True when both texts are the same SQL; NULL equals only NULL. */
-static bool same_sql(const char *a, const char *b)
+/* Whether both texts are the same SQL; NULL equals only NULL. SQLITE_NOMEM. */
+static int compare_sql(const char *a, const char *b, bool *same)
 {
-    sqlite3_str *left = sqlite3_str_new(NULL);
-    sqlite3_str *right = sqlite3_str_new(NULL);
+    sqlite3_str *left;
+    sqlite3_str *right;
     char *normal_left;
     char *normal_right;
-    bool same = a == b;
+    int rc = SQLITE_NOMEM;
 
-    if (a != NULL && b != NULL) {
-        token_normalize(a, SIZE_MAX, left);
-        token_normalize(b, SIZE_MAX, right);
-        sqlite3_str_appendchar(left, 1, '.'); /* never empty */
-        sqlite3_str_appendchar(right, 1, '.');
-    }
+    *same = a == b;
+    if (a == NULL || b == NULL)
+        return SQLITE_OK;
+    left = sqlite3_str_new(NULL);
+    right = sqlite3_str_new(NULL);
+    token_normalize(a, SIZE_MAX, left);
+    token_normalize(b, SIZE_MAX, right);
+    sqlite3_str_appendchar(left, 1, '.'); /* never empty: NULL is lack of memory */
+    sqlite3_str_appendchar(right, 1, '.');
     normal_left = sqlite3_str_finish(left);
     normal_right = sqlite3_str_finish(right);
-    if (normal_left != NULL && normal_right != NULL)
-        same = strcmp(normal_left, normal_right) == 0;
+    if (normal_left != NULL && normal_right != NULL) {
+        *same = strcmp(normal_left, normal_right) == 0;
+        rc = SQLITE_OK;
+    }
     sqlite3_free(normal_left);
     sqlite3_free(normal_right);
-    return same;
+    return rc;
 }
 
 static const char *or_none(const char *text)
@@ -42,26 +47,48 @@ static const char *or_none(const char *text)
     return text == NULL || text[0] == '\0' ? "none" : text;
 }
 
-/* The first thing in which two columns differ; NULL when they agree. */
-static char *column_difference(const struct schema_column *a,
-                               const struct schema_column *b, uint32_t number)
+/* The answer when something differs; takes the text, which is NULL without memory. */
+static int differ(char *text, char **difference)
 {
+    *difference = text;
+    return text == NULL ? SQLITE_NOMEM : SQLITE_ERROR;
+}
+
+/* SQLITE_ERROR with the first thing in which two columns differ, SQLITE_NOMEM. */
+static int compare_columns(const struct schema_column *a, const struct schema_column *b,
+                           uint32_t number, char **difference)
+{
+    bool same_type = false;
+    bool same_default = false;
+    int rc = compare_sql(a->type, b->type, &same_type);
+
+    if (rc == SQLITE_OK)
+        rc = compare_sql(a->dflt, b->dflt, &same_default);
+    if (rc != SQLITE_OK)
+        return rc;
     if (sqlite3_stricmp(a->name, b->name) != 0)
-        return sqlite3_mprintf("column %u is named %s, in the store it is %s", number,
-                               a->name, b->name);
-    if (!same_sql(a->type, b->type))
-        return sqlite3_mprintf("column %s has type %s, in the store it has %s", a->name,
-                               or_none(a->type), or_none(b->type));
+        return differ(sqlite3_mprintf("column %u is named %s, in the store it is %s",
+                                      number, a->name, b->name),
+                      difference);
+    if (!same_type)
+        return differ(sqlite3_mprintf("column %s has type %s, in the store it has %s",
+                                      a->name, or_none(a->type), or_none(b->type)),
+                      difference);
     if (sqlite3_stricmp(a->collation, b->collation) != 0)
-        return sqlite3_mprintf("column %s has collation %s, in the store it has %s",
-                               a->name, a->collation, b->collation);
+        return differ(
+            sqlite3_mprintf("column %s has collation %s, in the store it has %s", a->name,
+                            a->collation, b->collation),
+            difference);
     if (a->not_null != b->not_null)
-        return sqlite3_mprintf("column %s is %sNOT NULL, in the store it is %s", a->name,
-                               a->not_null ? "" : "not ", b->not_null ? "so" : "not");
-    if (!same_sql(a->dflt, b->dflt))
-        return sqlite3_mprintf("column %s has DEFAULT %s, in the store it has %s",
-                               a->name, or_none(a->dflt), or_none(b->dflt));
-    return NULL;
+        return differ(sqlite3_mprintf("column %s is %sNOT NULL, in the store it is %s",
+                                      a->name, a->not_null ? "" : "not ",
+                                      b->not_null ? "so" : "not"),
+                      difference);
+    if (!same_default)
+        return differ(sqlite3_mprintf("column %s has DEFAULT %s, in the store it has %s",
+                                      a->name, or_none(a->dflt), or_none(b->dflt)),
+                      difference);
+    return SQLITE_OK;
 }
 
 static bool same_part(const struct key_part *a, const struct key_part *b)
@@ -88,46 +115,47 @@ static char *describe_key(const struct schema *schema)
     return sqlite3_str_finish(text);
 }
 
-static char *key_difference(const struct schema *declared, const struct schema *stored)
+static int differ_in_key(const struct schema *declared, const struct schema *stored,
+                         char **difference)
 {
     char *here = describe_key(declared);
     char *there = describe_key(stored);
-    char *text = sqlite3_mprintf("the key is (%s), in the store it is (%s)", here, there);
+    int rc = SQLITE_NOMEM;
 
+    if (here != NULL && there != NULL)
+        rc = differ(
+            sqlite3_mprintf("the key is (%s), in the store it is (%s)", here, there),
+            difference);
     sqlite3_free(here);
     sqlite3_free(there);
-    return text;
+    return rc;
 }
 
-bool schema_agrees(const struct schema *declared, const struct schema *stored,
-                   char **difference)
+int schema_agrees(const struct schema *declared, const struct schema *stored,
+                  char **difference)
 {
     uint32_t count = declared->column_count;
     bool same_key = declared->key.part_count == stored->key.part_count;
+    int rc = SQLITE_OK;
 
     *difference = NULL;
-    for (uint32_t c = 0; c < count && c < stored->column_count; c++) {
-        *difference =
-            column_difference(&declared->columns[c], &stored->columns[c], c + 1);
-        if (*difference != NULL)
-            return false;
-    }
-    if (count != stored->column_count) {
-        *difference = sqlite3_mprintf("there are %u columns, in the store there are %u",
-                                      count, stored->column_count);
-        return false;
-    }
+    for (uint32_t c = 0; rc == SQLITE_OK && c < count && c < stored->column_count; c++)
+        rc = compare_columns(&declared->columns[c], &stored->columns[c], c + 1,
+                             difference);
+    if (rc != SQLITE_OK)
+        return rc;
+    if (count != stored->column_count)
+        return differ(sqlite3_mprintf("there are %u columns, in the store there are %u",
+                                      count, stored->column_count),
+                      difference);
     for (uint32_t p = 0; same_key && p < declared->key.part_count; p++)
         same_key = same_part(&declared->key.parts[p], &stored->key.parts[p]);
-    if (!same_key) {
-        *difference = key_difference(declared, stored);
-        return false;
-    }
-    if (strcmp(declared->priv->checks, stored->priv->checks) != 0) {
-        *difference = sqlite3_mprintf("the CHECKs are %s, in the store they are %s",
+    if (!same_key)
+        return differ_in_key(declared, stored, difference);
+    if (strcmp(declared->priv->checks, stored->priv->checks) != 0)
+        return differ(sqlite3_mprintf("the CHECKs are %s, in the store they are %s",
                                       or_none(declared->priv->checks),
-                                      or_none(stored->priv->checks));
-        return false;
-    }
-    return true;
+                                      or_none(stored->priv->checks)),
+                      difference);
+    return SQLITE_OK;
 }

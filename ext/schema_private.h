@@ -22,6 +22,7 @@ struct schema_private {
     sqlite3_stmt *defaults_stmt;     /* one row with all DYNAMIC defaults, or NULL */
     sqlite3_stmt *check_stmt;        /* inserts a row into the scratch table, or NULL */
     sqlite3_stmt *delete_stmt;       /* and takes it out again */
+    bool has_row;                    /* that has failed: the row is still there */
     bool dynamic_ready;              /* this row's DYNAMIC defaults are evaluated */
     struct schema_default *defaults; /* owned; column_count of them */
     char *checks; /* owned; the CHECKs, normalized, for schema_agrees() */

@@ -301,11 +301,28 @@ static int check_not_null(struct schema *schema, enum schema_row_kind kind,
     return SQLITE_OK;
 }
 
+/* Takes the row out of the scratch table again. */
+static int empty_scratch(struct schema *schema, char **err)
+{
+    struct schema_private *priv = schema->priv;
+    int rc = SQLITE_OK;
+
+    if (sqlite3_step(priv->delete_stmt) != SQLITE_DONE)
+        rc = scratch_error(schema, err);
+    (void)sqlite3_reset(priv->delete_stmt);
+    priv->has_row = rc != SQLITE_OK;
+    return rc;
+}
+
 static int check_by_insert(struct schema *schema, const struct sql_value *row, char **err)
 {
     struct schema_private *priv = schema->priv;
     int rc = SQLITE_OK;
 
+    if (priv->has_row) /* memory was lacking when the last one was taken out */
+        rc = empty_scratch(schema, err);
+    if (rc != SQLITE_OK)
+        return rc;
     for (uint32_t c = 0; rc == SQLITE_OK && c < schema->column_count; c++)
         rc = sql_value_bind(priv->check_stmt, (int)c + 1, &row[c]);
     if (rc == SQLITE_OK)
@@ -316,12 +333,7 @@ static int check_by_insert(struct schema *schema, const struct sql_value *row, c
         rc = scratch_error(schema, err);
     (void)sqlite3_reset(priv->check_stmt);
     (void)sqlite3_clear_bindings(priv->check_stmt); /* they borrow from the caller */
-    if (rc != SQLITE_OK)
-        return rc;
-    if (sqlite3_step(priv->delete_stmt) != SQLITE_DONE)
-        rc = scratch_error(schema, err);
-    (void)sqlite3_reset(priv->delete_stmt);
-    return rc;
+    return rc == SQLITE_OK ? empty_scratch(schema, err) : rc;
 }
 
 int schema_row_check(struct schema *schema, enum schema_row_kind kind,

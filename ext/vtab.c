@@ -342,12 +342,11 @@ static int agree_on_columns(struct vtab *vtab, char **err)
     rc = schema_parse_stored(vtab->name, text, len, &stored, err);
     if (rc != SQLITE_OK)
         return rc;
-    if (!schema_agrees(vtab->schema, stored, &difference)) {
-        *err = sqlite3_mprintf("the store in %s has a table %s with other columns: %s",
-                               vtab->store->path, armdb_table_name(vtab->table),
-                               difference == NULL ? "" : difference);
-        rc = SQLITE_ERROR;
-    }
+    rc = schema_agrees(vtab->schema, stored, &difference);
+    if (rc == SQLITE_ERROR)
+        *err =
+            sqlite3_mprintf("the store in %s has a table %s with other columns: %s",
+                            vtab->store->path, armdb_table_name(vtab->table), difference);
     sqlite3_free(difference);
     schema_destroy(stored);
     return rc;

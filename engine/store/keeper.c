@@ -70,12 +70,16 @@ void keeper_start(struct armdb *store)
 
 void keeper_stop(struct armdb *store)
 {
-    if (!atomic_load_explicit(&store->keeper_running, memory_order_acquire))
-        return;
+    bool running;
+
+    /* The flag is set in any case: what the close still does must not start a thread
+     * that could not be started before. */
     adb_mutex_lock(&store->keeper_lock);
     store->keeper_stop = true;
+    running = atomic_load_explicit(&store->keeper_running, memory_order_relaxed);
     adb_cond_signal(&store->keeper_wake);
     adb_mutex_unlock(&store->keeper_lock);
-    adb_thread_join(&store->keeper);
+    if (running)
+        adb_thread_join(&store->keeper);
     atomic_store_explicit(&store->keeper_running, false, memory_order_release);
 }

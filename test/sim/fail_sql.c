@@ -1,6 +1,6 @@
 /* fail_sql.c - the extension while its allocations, SQLite's, and its I/O fail.
  *
- *   fail_sql [--seed=N] [--kind=NAME] [--step=N]
+ *   fail_sql [--seed=N] [--kind=NAME] [--script=NAME] [--step=N]
  *
  * Statements run on an armdb table on the simulated disk; what succeeds is done to a
  * native table of another connection too, where nothing fails. The n-th time the n-th
@@ -12,6 +12,7 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include <errno.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,54 +25,18 @@
 #include "test/sim/sim_disk.h"
 #include "test/sim/sim_run.h"
 #include "test/sim/sim_sched.h"
+#include "test/sim/sql_scripts.h"
 
 int sqlite3_armdbvtab_init(sqlite3 *db, char **err, const void *api);
 
 enum { DUMP_BYTES = 1 << 16 };
 
-/* "@" before a statement: of armdb alone; its rows are not compared. */
-static const char *const statements[] = {
-    "INSERT INTO t VALUES('a', 1, x'00')",
-    "INSERT INTO t VALUES('b', 2, 'text'), ('c', 3, zeroblob(5000))",
-    "UPDATE t SET a = a + 10 WHERE k = 'a'",
-    "SELECT count(*), sum(a) FROM t WHERE k >= 'a' AND k < 'z'",
-    "BEGIN",
-    "INSERT INTO t VALUES('d', 4, NULL)",
-    "SAVEPOINT s",
-    "INSERT INTO t VALUES('e', 5, NULL)",
-    "UPDATE t SET b = zeroblob(9000) WHERE k = 'c'",
-    "ROLLBACK TO s",
-    "UPDATE t SET a = -a WHERE k > 'b'",
-    "COMMIT",
-    "DELETE FROM t WHERE k = 'b'",
-    "SELECT length(b) FROM t WHERE k IN ('a', 'c', 'x') ORDER BY k DESC",
-    "INSERT OR REPLACE INTO t SELECT 'r' || k, a, b FROM t",
-    "INSERT OR IGNORE INTO t VALUES('a', 9, 9), ('f', 6, NULL)",
-    "SELECT k FROM t WHERE k GLOB 'r*' AND a <> 4",
-    "BEGIN",
-    "DELETE FROM t WHERE k GLOB 'r*'",
-    "ROLLBACK",
-    "ALTER TABLE t RENAME TO u",
-    "INSERT INTO u VALUES('g', 7, 'g')",
-    "ALTER TABLE u RENAME TO t",
-    "INSERT INTO t VALUES('h', 8, NULL)", /* the store hears of the name with it */
-    "@SELECT * FROM armdb_stat('t')",
-    "@SELECT armdb_count('t'), armdb_flush('t')",
-};
-enum { STATEMENTS = sizeof statements / sizeof statements[0] };
-
-static const char create_armdb[] =
-    "CREATE VIRTUAL TABLE t USING armdb(k TEXT PRIMARY KEY, a INTEGER, b, "
-    "path='/sim', cache_size=1048576, io_engine=plain, shards=2)";
-static const char attach_armdb[] =
-    "CREATE VIRTUAL TABLE t USING armdb(path='/sim', cache_size=1048576, "
-    "io_engine=plain)";
+/* What follows the columns, or stands alone. */
+#define OPTIONS "path='/sim', cache_size=1048576, io_engine=plain"
+static const char attach_armdb[] = "CREATE VIRTUAL TABLE t USING armdb(" OPTIONS ")";
 static const char attach_renamed[] =
-    "CREATE VIRTUAL TABLE t USING armdb(path='/sim', table='u', cache_size=1048576, "
-    "io_engine=plain)";
+    "CREATE VIRTUAL TABLE t USING armdb(" OPTIONS ", table='u')";
 static const char has_table[] = "SELECT 1 FROM t";
-static const char create_native[] =
-    "CREATE TABLE t(k TEXT PRIMARY KEY, a INTEGER, b) WITHOUT ROWID";
 
 enum source { ENGINE_MEMORY, SQLITE_MEMORY, IO_CALLS };
 struct kind {
@@ -87,10 +52,10 @@ static const struct kind kinds[] = {
     {"enospc", IO_CALLS, false, ENOSPC},    {"enospc-all", IO_CALLS, true, ENOSPC},
     {"emfile-all", IO_CALLS, true, EMFILE},
 };
-enum { KINDS = sizeof kinds / sizeof kinds[0] };
+enum { KINDS = sizeof kinds / sizeof kinds[0], SCRIPTS_MAX = 20 };
 
 static uint64_t seed;
-static uint64_t step = 3;
+static uint64_t step = 5;
 
 /* ---- SQLite's allocator, failing ---- */
 
@@ -140,6 +105,7 @@ static void install_allocator(void)
 
 struct trial {
     const struct kind *kind;
+    const struct sql_script *script;
     uint64_t n;
     struct sim_disk *disk;
     sqlite3 *db;     /* armdb's */
@@ -197,36 +163,45 @@ static void must(sqlite3 *db, int rc, const char *what)
         sim_fail("%s: %d (%s)", what, rc, sqlite3_errmsg(db));
 }
 
-/* All rows as text; false when the table is not there. */
+/* Rows as text: of each value its beginning and its length. Returns the statement's
+ * code. */
+static int rows_as_text(sqlite3 *db, const char *sql, char *out, size_t room)
+{
+    sqlite3_stmt *stmt = NULL;
+    size_t used = 0;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+
+    out[0] = '\0';
+    while (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) {
+        for (int c = 0; c < sqlite3_column_count(stmt); c++) {
+            const char *text = (const char *)sqlite3_column_text(stmt, c);
+
+            used += (size_t)snprintf(
+                out + used, room - used, "%d %.9s %d,", sqlite3_column_type(stmt, c),
+                text != NULL ? text : "", sqlite3_column_bytes(stmt, c));
+        }
+        used += (size_t)snprintf(out + used, room - used, ";");
+    }
+    return stmt == NULL ? rc : sqlite3_finalize(stmt);
+}
+
+/* The table's rows; false when it is not there. */
 static bool dump(sqlite3 *db, char *out)
 {
     static const char *const tables[] = {"t", "u"};
-    size_t used = 0;
 
-    out[0] = '\0';
     for (int i = 0; i < 2; i++) {
-        sqlite3_stmt *stmt = NULL;
         char sql[100];
-        int rc;
 
-        (void)snprintf(
-            sql, sizeof sql,
-            "SELECT k, a, quote(substr(b, 1, 9)), length(b) FROM %s ORDER BY k",
-            tables[i]);
-        if (sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) != SQLITE_OK)
-            continue;
-        used += (size_t)snprintf(out + used, DUMP_BYTES - used, "%s:", tables[i]);
-        while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
-            for (int c = 0; c < 4; c++)
-                used += (size_t)snprintf(out + used, DUMP_BYTES - used, "%s%c",
-                                         sqlite3_column_text(stmt, c) != NULL
-                                             ? (const char *)sqlite3_column_text(stmt, c)
-                                             : "NULL",
-                                         c == 3 ? ';' : ',');
-        if (sqlite3_finalize(stmt) != SQLITE_OK)
+        (void)snprintf(sql, sizeof sql, "SELECT * FROM %s ORDER BY 1, 2", tables[i]);
+        out[0] = tables[i][0];
+        if (rows_as_text(db, sql, out + 1, DUMP_BYTES - 1) == SQLITE_OK)
+            return true;
+        (void)snprintf(sql, sizeof sql, "SELECT 1 FROM %s", tables[i]);
+        if (sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK)
             sim_fail("reading %s: %s", tables[i], sqlite3_errmsg(db));
-        return true;
     }
+    out[0] = '\0';
     return false;
 }
 
@@ -288,37 +263,78 @@ static void note_doubt(struct trial *t, const char *sql)
         must_native(t, "ROLLBACK");
 }
 
-/* Runs one statement on both tables; a failed transaction ends on both. */
-static void run_statement(struct trial *t, const char *sql)
+/* Errors that have nothing to do with failing: both tables have them. */
+static bool is_ordinary(int rc)
 {
-    bool both = sql[0] != '@';
-    int rc = sqlite3_exec(t->db, sql + !both, NULL, NULL, NULL);
+    return (rc & 0xff) == SQLITE_ERROR || (rc & 0xff) == SQLITE_CONSTRAINT;
+}
 
+/* A failed transaction ends on both. */
+static void end_transaction(struct trial *t, const char *sql)
+{
+    uint64_t left = sqlite_left;
+
+    if (sqlite3_get_autocommit(t->native))
+        return;
+    sqlite_left = 0; /* else not even the text of the statement is read */
+    if (!sqlite3_get_autocommit(t->db))
+        (void)sqlite3_exec(t->db, "ROLLBACK", NULL, NULL, NULL);
+    sqlite_left = left;
+    if (!sqlite3_get_autocommit(t->db))
+        sim_fail("%s failed, and ROLLBACK does not end the transaction", sql);
+    must_native(t, "ROLLBACK");
+}
+
+/* A query's rows are those of the native table. */
+static int compare_rows(struct trial *t, const char *sql)
+{
+    static char found[DUMP_BYTES];
+    static char wanted[DUMP_BYTES];
+    uint64_t left;
+    int rc = rows_as_text(t->db, sql, found, sizeof found);
+
+    if (rc != SQLITE_OK)
+        return rc;
+    left = sqlite_left;
+    sqlite_left = 0;
+    must(t->native, rows_as_text(t->native, sql, wanted, sizeof wanted), sql);
+    sqlite_left = left;
+    if (strcmp(found, wanted) != 0)
+        sim_fail("%s: found %.300s, expected %.300s", sql, found, wanted);
+    return SQLITE_OK;
+}
+
+/* Runs one statement on both tables. */
+static void run_statement(struct trial *t, const char *statement)
+{
+    bool alone = statement[0] == '@';
+    const char *line_end = strchr(statement, '\n');
+    const char *native = line_end != NULL ? line_end + 1 : alone ? NULL : statement;
+    bool query = !alone && strncmp(statement, "SELECT", 6) == 0;
+    size_t len = strcspn(statement + alone, "\n");
+    char sql[400];
+    int rc;
+
+    if (len >= sizeof sql)
+        sim_fail("a statement is too long");
+    memcpy(sql, statement + alone, len);
+    sql[len] = '\0';
+    rc = query ? compare_rows(t, sql) : sqlite3_exec(t->db, sql, NULL, NULL, NULL);
     if (rc == SQLITE_OK) {
-        if (both)
-            must_native(t, sql);
+        if (native != NULL && !query)
+            must_native(t, native);
         if (sqlite3_get_autocommit(t->db) != sqlite3_get_autocommit(t->native))
             sim_fail("%s succeeds and the transaction is gone", sql);
         return;
     }
     /* COMMIT without the BEGIN that failed, a table without its new name */
-    if ((rc & 0xff) == SQLITE_ERROR && run_native(t, both ? sql : has_table) == rc)
+    if (is_ordinary(rc) && run_native(t, native != NULL ? native : has_table) == rc)
         return;
     if (!is_right(t->kind, rc))
         sim_fail("%s: code %d (%s)", sql, rc, sqlite3_errmsg(t->db));
-    if (both)
-        note_doubt(t, sql);
-    if (!sqlite3_get_autocommit(t->native)) {
-        uint64_t left = sqlite_left;
-
-        sqlite_left = 0; /* else not even the text of the statement is read */
-        if (!sqlite3_get_autocommit(t->db))
-            (void)sqlite3_exec(t->db, "ROLLBACK", NULL, NULL, NULL);
-        sqlite_left = left;
-        if (!sqlite3_get_autocommit(t->db))
-            sim_fail("%s failed, and ROLLBACK does not end the transaction", sql);
-        must_native(t, "ROLLBACK");
-    }
+    if (native != NULL && !query)
+        note_doubt(t, native);
+    end_transaction(t, sql);
 }
 
 static sqlite3 *open_database(bool with_armdb)
@@ -392,39 +408,97 @@ static void reopen(struct trial *t)
         sim_fail("opened again: not %.400s", wanted);
 }
 
-/* False when nothing failed any more. `bare`: CREATE and DROP alone. */
-static bool try_once(const struct kind *kind, uint64_t n, bool bare)
+/* The table in both databases. */
+static int create(struct trial *t)
+{
+    char sql[600];
+    int rc;
+
+    (void)snprintf(sql, sizeof sql,
+                   "CREATE VIRTUAL TABLE t USING armdb(%s, shards=2, " OPTIONS ")",
+                   t->script->columns);
+    rc = sqlite3_exec(t->db, sql, NULL, NULL, NULL);
+    if (rc != SQLITE_OK)
+        return rc;
+    (void)snprintf(sql, sizeof sql, "CREATE TABLE t(%s) WITHOUT ROWID",
+                   t->script->columns);
+    must_native(t, sql);
+    return SQLITE_OK;
+}
+
+/* A new connection with the table; SQLite's code. */
+static int open_again(struct trial *t)
+{
+    int rc;
+
+    close_database(t->db);
+    t->db = NULL;
+    arm(t);
+    rc = sqlite3_open(":memory:", &t->db);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_armdbvtab_init(t->db, NULL, NULL);
+    if (rc == SQLITE_OK)
+        rc = sqlite3_exec(t->db, attach_armdb, NULL, NULL, NULL);
+    return rc;
+}
+
+/* Everything before the statements, with the first failure in it if the script has
+ * nothing to set up. False: there is no table. */
+static bool set_up(struct trial *t)
+{
+    int rc;
+
+    t->native = open_database(false);
+    t->db = open_database(true);
+    if (t->script->setup[0] == NULL)
+        arm(t);
+    rc = create(t);
+    for (int i = 0; rc == SQLITE_OK && t->script->setup[i] != NULL; i++)
+        run_statement(t, t->script->setup[i]);
+    if (t->script->opens)
+        rc = open_again(t);
+    else if (t->script->setup[0] != NULL)
+        arm(t);
+    if (rc != SQLITE_OK && !is_right(t->kind, rc))
+        sim_fail("the table: code %d (%s)", rc, sqlite3_errmsg(t->db));
+    return rc == SQLITE_OK;
+}
+
+/* Without a table: what was there before is there still. */
+static void after_no_table(struct trial *t)
+{
+    (void)sqlite3_close(t->db); /* may be NULL */
+    t->db = open_database(true);
+    if (t->script->opens)
+        must(t->db, sqlite3_exec(t->db, attach_armdb, NULL, NULL, NULL), "attaching");
+}
+
+/* False when nothing failed any more. */
+static bool try_once(const struct kind *kind, const struct sql_script *script, uint64_t n)
 {
     static struct trial t;
     sqlite3_int64 before = sqlite3_memory_used();
-    int rc;
+    bool there;
 
     memset(&t, 0, sizeof t);
     t.kind = kind;
+    t.script = script;
     t.n = n;
     t.disk = sim_disk_create(n);
     sim_sched_seed(n, 0);
     sim_disk_mount(t.disk);
-    t.native = open_database(false);
-    t.db = open_database(true);
-    arm(&t);
-    rc = sqlite3_exec(t.db, create_armdb, NULL, NULL, NULL);
-    if (rc != SQLITE_OK && !is_right(kind, rc))
-        sim_fail("CREATE: code %d (%s)", rc, sqlite3_errmsg(t.db));
-    if (rc == SQLITE_OK) {
-        must_native(&t, create_native);
-        for (size_t i = 0; !bare && i < STATEMENTS; i++) {
-            sim_context("%s, number %llu, statement %zu: %s", kind->name,
-                        (unsigned long long)n, i, statements[i]);
-            run_statement(&t, statements[i]);
-        }
-        if (bare)
-            run_statement(&t, "DROP TABLE t");
+    there = set_up(&t);
+    for (int i = 0; there && script->statements[i] != NULL; i++) {
+        sim_context("--kind=%s --script=%s, number %llu, statement %d: %s", kind->name,
+                    script->name, (unsigned long long)n, i, script->statements[i]);
+        run_statement(&t, script->statements[i]);
     }
     disarm(&t);
+    if (!there)
+        after_no_table(&t);
     check_same(t.db, &t, "afterwards");
     close_database(t.db);
-    if (!bare)
+    if (!script->drops)
         reopen(&t);
     close_database(t.native);
     sim_disk_destroy(t.disk);
@@ -436,7 +510,7 @@ static bool try_once(const struct kind *kind, uint64_t n, bool bare)
 
 struct job {
     const struct kind *kind;
-    bool bare;
+    const struct sql_script *script;
     uint64_t seed;
     uint64_t step;   /* of SQLite's allocations every step-th, the seed says from where */
     uint64_t *count; /* shared with the parent */
@@ -448,27 +522,44 @@ static void run_kind(void *arg)
     bool hit = true;
 
     for (uint64_t n = 1 + job->seed % job->step; hit; n += job->step) {
-        sim_context("%s, number %llu%s", job->kind->name, (unsigned long long)n,
-                    job->bare ? ", CREATE and DROP" : "");
-        hit = try_once(job->kind, n, job->bare);
+        sim_context("--kind=%s --script=%s, number %llu", job->kind->name,
+                    job->script->name, (unsigned long long)n);
+        hit = try_once(job->kind, job->script, n);
         *job->count += hit;
     }
 }
 
-/* Every jobs-th kind, from `index` on, each in a process of its own. */
-static bool run_share(uint64_t index, uint64_t jobs, const char *only, uint64_t *counts)
+/* What is to be done, from the command line. */
+static const char *only_kind;
+static const char *only_script;
+
+/* Between the processes. */
+struct shared {
+    _Atomic uint64_t next; /* combination of kind and script that nobody has taken */
+    uint64_t counts[SCRIPTS_MAX * KINDS];
+};
+
+/* Combinations, as long as there are any, each in a process of its own. */
+static bool run_share(struct shared *shared)
 {
     bool good = true;
 
-    for (uint64_t i = index; i < 2 * KINDS; i += jobs) {
-        struct job job = {&kinds[i % KINDS], i >= KINDS, seed, 1, &counts[i]};
+    for (;;) {
+        /* Relaxed: each number is given once, nothing else depends on it. */
+        uint64_t i = atomic_fetch_add_explicit(&shared->next, 1, memory_order_relaxed);
+        struct job job = {.seed = seed, .step = 1};
 
+        if (i >= (uint64_t)sql_script_count * KINDS)
+            return good;
+        job.kind = &kinds[i % KINDS];
+        job.script = &sql_scripts[i / KINDS];
+        job.count = &shared->counts[i];
         if (job.kind->source == SQLITE_MEMORY)
             job.step = step;
-        if (only == NULL || strcmp(only, job.kind->name) == 0)
+        if ((only_kind == NULL || strcmp(only_kind, job.kind->name) == 0) &&
+            (only_script == NULL || strcmp(only_script, job.script->name) == 0))
             good = sim_run_apart(run_kind, &job) && good;
     }
-    return good;
 }
 
 int main(int argc, char **argv)
@@ -477,8 +568,7 @@ int main(int argc, char **argv)
     const char *wanted_seed = getenv("SEED");
     uint64_t jobs = wanted_jobs != NULL ? strtoull(wanted_jobs, NULL, 10) : 1;
     int status;
-    const char *only = NULL;
-    uint64_t *counts;
+    struct shared *shared;
     uint64_t sum[3] = {0, 0, 0};
     time_t began = time(NULL);
     bool good = true;
@@ -487,28 +577,28 @@ int main(int argc, char **argv)
     seed = wanted_seed != NULL ? strtoull(wanted_seed, NULL, 10) : (uint64_t)began;
     for (int i = 1; i < argc; i++)
         if (strncmp(argv[i], "--kind=", 7) == 0)
-            only = argv[i] + 7;
+            only_kind = argv[i] + 7;
+        else if (strncmp(argv[i], "--script=", 9) == 0)
+            only_script = argv[i] + 9;
         else if (strncmp(argv[i], "--seed=", 7) == 0)
             seed = strtoull(argv[i] + 7, NULL, 10);
         else if (strncmp(argv[i], "--step=", 7) == 0)
             step = strtoull(argv[i] + 7, NULL, 10);
-    counts = mmap(NULL, 2 * KINDS * sizeof *counts, PROT_READ | PROT_WRITE,
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (counts == MAP_FAILED)
+    if (shared == MAP_FAILED || step < 1 || sql_script_count > SCRIPTS_MAX)
         return 1;
     printf("seed %llu\n", (unsigned long long)seed);
-    if (step < 1)
-        return 1;
     install_allocator();
     jobs = jobs < 1 || jobs > 64 ? 1 : jobs;
     (void)fflush(stdout);
     for (uint64_t j = 0; j < jobs; j++)
         if (fork() == 0)
-            _exit(run_share(j, jobs, only, counts) ? 0 : 1);
+            _exit(run_share(shared) ? 0 : 1);
     while (wait(&status) > 0)
         good = good && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    for (size_t i = 0; i < 2 * KINDS; i++)
-        sum[kinds[i % KINDS].source] += counts[i];
+    for (size_t i = 0; i < sizeof shared->counts / sizeof shared->counts[0]; i++)
+        sum[kinds[i % KINDS].source] += shared->counts[i];
     printf(
         "%llu allocations of the engine, %llu of SQLite, %llu I/O calls failed, in %lld "
         "s\n",
