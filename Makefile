@@ -21,10 +21,10 @@ LOG_MODULES   := location record frame zeros segfile superblock manifest run run
 INDEX_MODULES := epoch node hashmap order order_block order_inner order_leaf \
                  order_path order_edit order_scan order_check
 STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdict \
-                 bump compact internal load load_merge version spill read write txn table newid \
-                 session snapshot cursor point range modify warm \
+                 bump compact hints internal load load_merge version spill read write txn table \
+                 newid session snapshot cursor point range modify warm \
                  compact_internal compact_scan compact_write compact_install \
-                 hook migrate stat segments keeper target backup \
+                 hints_make hook migrate stat segments keeper target backup \
                  decisions verify_internal verify_index verify_log verify store
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange keytext rowcodec \
                  token path options schema schema_private schema_row schema_agree \

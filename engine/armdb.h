@@ -89,10 +89,11 @@ struct armdb_options {
     uint64_t cache_size;        /* bytes, at least 1 MiB */
     enum armdb_io_engine io_engine;
     bool io_direct;
-    uint32_t compact_at;   /* dead share in percent, 1 to 99 */
-    bool create;           /* make the folder and the store when missing */
-    bool read_only;        /* never write; no store is created */
-    uint32_t lock_wait_ms; /* how long to wait for another process's lock */
+    uint32_t compact_at;     /* dead share in percent, 1 to 99 */
+    bool create;             /* make the folder and the store when missing */
+    bool read_only;          /* never write; no store is created */
+    uint64_t hint_bytes_min; /* shorter segments get no hint; UINT64_MAX: none does */
+    uint32_t lock_wait_ms;   /* how long to wait for another process's lock */
 };
 
 /* Fills the defaults: 4 shards, 64 MiB segments, 256 MiB cache, buffered I/O,

@@ -463,18 +463,15 @@ enum armdb_rc hint_install(struct adb_dir *dir, uint64_t number, struct armdb_er
     return dir->io->ops->dir_rename(dir, from, to, err);
 }
 
-enum armdb_rc hint_remove(struct adb_dir *dir, uint64_t number, struct armdb_error *err)
+void hint_remove(struct adb_dir *dir, uint64_t number)
 {
+    struct armdb_error ignored;
     char name[HINT_NAME_MAX];
-    enum armdb_rc rc;
 
     make_name(number, temporary_suffix, name);
-    rc = dir->io->ops->dir_unlink(dir, name, err);
-    if (rc != ARMDB_OK && rc != ARMDB_NOT_FOUND)
-        return rc;
+    (void)dir->io->ops->dir_unlink(dir, name, &ignored);
     make_name(number, suffix, name);
-    rc = dir->io->ops->dir_unlink(dir, name, err);
-    return rc == ARMDB_NOT_FOUND ? ARMDB_OK : rc;
+    (void)dir->io->ops->dir_unlink(dir, name, &ignored);
 }
 
 /* ---- Reading ------------------------------------------------------------------ */

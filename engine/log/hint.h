@@ -68,9 +68,9 @@ enum armdb_rc hint_write(struct adb_dir *dir, const unsigned char store_uuid[16]
  * hint without a segment would remain. The name is durable after a dir_sync. */
 enum armdb_rc hint_install(struct adb_dir *dir, uint64_t number,
                            struct armdb_error *err) ADB_MUST_CHECK;
-/* Removes it, and what of it is on its way; none there is no failure. */
-enum armdb_rc hint_remove(struct adb_dir *dir, uint64_t number,
-                          struct armdb_error *err) ADB_MUST_CHECK;
+/* Removes it, and what of it is on its way; what cannot be removed the next opening
+ * removes. */
+void hint_remove(struct adb_dir *dir, uint64_t number);
 
 /* Reads and verifies, every byte and entry, the hint of exactly this segment. Gives
  * *hint, to be freed with hint_fini(). ARMDB_NOT_FOUND: there is none; ARMDB_CORRUPT:

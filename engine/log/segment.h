@@ -43,6 +43,8 @@ struct segment {
     _Atomic bool compacting;     /* is an input now; relaxed, for display */
     _Atomic int64_t written_ns;  /* when last, as adb_mono_ns(), coarse; relaxed */
 
+    bool hint_done; /* it has a hint, or will have none; guarded by the manifest's lock */
+
     /* Compaction's alone, under its lock. */
     uint64_t kept_bytes; /* of tombstones that could not go */
     uint64_t kept_gsn;   /* the lowest of theirs */

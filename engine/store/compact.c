@@ -524,8 +524,10 @@ void compactor_fini(struct armdb *store)
         struct armdb_error ignored; /* the next opening removes what is left */
 
         compactor->graves = grave->next;
-        if (grave->named)
+        if (grave->named) {
             (void)store->io->ops->dir_unlink(store->dir, grave->segment->name, &ignored);
+            hint_remove(store->dir, grave->segment->header.number);
+        }
         adb_free(ADB_MEM_MISC, grave); /* the segment is closed with the table */
     }
     adb_cond_fini(&compactor->wake);

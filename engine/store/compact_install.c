@@ -314,8 +314,10 @@ static void unlink_graves(struct armdb *store)
          grave != NULL && !log_has_moment(log); grave = grave->next) {
         struct armdb_error ignored; /* the next opening removes what is left */
 
-        if (grave->named)
+        if (grave->named) {
             (void)log->dir->io->ops->dir_unlink(log->dir, grave->segment->name, &ignored);
+            hint_remove(log->dir, grave->segment->header.number);
+        }
         grave->named = false;
     }
     adb_mutex_unlock(&log->manifest_lock);

@@ -23,6 +23,7 @@
 #include "engine/log/superblock.h"
 #include "engine/store/bump.h"
 #include "engine/store/compact.h"
+#include "engine/store/hints.h"
 
 #define ADB_LOCK_NAME "lock" /* the file in a store's folder that says who has it */
 
@@ -275,6 +276,7 @@ struct armdb {
     bool keeper_stop;
 
     struct compactor compactor;
+    struct hinter hinter;
     struct store_stats stats; /* relaxed */
     struct store_latencies latencies;
     uint64_t opened_ns;           /* constant: adb_mono_ns() */

@@ -234,9 +234,11 @@ static void count_bytes(struct armdb *store, uint64_t slot_base,
             segtab_get(&store->log.segments,
                        log_slot(slot_base, recovered->bytes[i].segment_number));
 
-        if (segment != NULL)
-            atomic_store_explicit(&segment->body_bytes, recovered->bytes[i].record_bytes,
-                                  memory_order_relaxed);
+        if (segment == NULL)
+            continue;
+        segment->hint_done = recovered->bytes[i].hinted;
+        atomic_store_explicit(&segment->body_bytes, recovered->bytes[i].record_bytes,
+                              memory_order_relaxed);
     }
     for (size_t i = 0; i < loaded->count; i++) {
         const struct load_bytes *bytes = &loaded->bytes[i];
@@ -333,6 +335,9 @@ enum armdb_rc load_store(struct armdb *store, struct armdb_error *err)
         goto out;
     note_damage(store, &recovered);
     store->recovered_bytes_cut = recovered.cut_bytes;
+    store->hinter.used = recovered.hints.used;
+    store->hinter.missing = recovered.hints.missing;
+    store->hinter.refused = recovered.hints.refused;
     rc = log_open(&store->log, store->dir, store->cache, store->superblock.uuid,
                   store->superblock.shards, store->options.segment_size,
                   store->options.io_direct, store->read_only, &recovered.manifest,
@@ -345,6 +350,7 @@ enum armdb_rc load_store(struct armdb *store, struct armdb_error *err)
     if (rc == ARMDB_OK) {
         count_bytes(store, loader.slot_base, &loaded, &recovered);
         compactor_allow(store);
+        hinter_allow(store);
     }
 out:
     load_result_fini(&loaded);

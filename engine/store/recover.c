@@ -32,6 +32,7 @@
 #include "engine/base/mem.h"
 #include "engine/base/plant.h"
 #include "engine/base/thread.h"
+#include "engine/log/hint.h"
 #include "engine/store/recover_internal.h"
 
 enum { THREADS_MAX = 64 };
@@ -193,6 +194,7 @@ static bool is_temporary(const char *name)
 static bool visit_name(void *arg, const char *name)
 {
     struct leftovers *leftovers = arg;
+    bool temporary;
     uint64_t number;
     char *kept;
 
@@ -200,6 +202,9 @@ static bool visit_name(void *arg, const char *name)
         if (number > leftovers->number_highest)
             leftovers->number_highest = number;
         if (manifest_find(leftovers->manifest, number) != NULL)
+            return true;
+    } else if (hint_name_parse(name, &number, &temporary)) {
+        if (!temporary && manifest_find(leftovers->manifest, number) != NULL)
             return true;
     } else if (!is_temporary(name)) {
         return true;
@@ -437,6 +442,7 @@ static void tidy_file(const struct recovery *recovery,
         return;
     if (!segment->keep) {
         ignored.rc = ops->dir_unlink(recovery->dir, segment->name, &ignored);
+        hint_remove(recovery->dir, segment->listed.number);
     } else if (!segment->listed.sealed && segment->file_bytes > segment->count_end &&
                ops->file_open(recovery->dir, segment->name, ADB_OPEN_WRITE, &file,
                               &ignored) == ARMDB_OK) {
@@ -520,6 +526,7 @@ static enum armdb_rc report_segments(struct recovery *recovery, struct armdb_err
 
         out->bytes[i].segment_number = segment->listed.number;
         out->bytes[i].record_bytes = segment->record_bytes;
+        out->bytes[i].hinted = segment->hinted;
         out->hints.used += segment->hinted;
         out->hints.missing += segment->hint_rc == ARMDB_NOT_FOUND;
         if (segment->hint_rc == ARMDB_OK || segment->hint_rc == ARMDB_NOT_FOUND)

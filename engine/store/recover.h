@@ -59,6 +59,7 @@ struct recover_hints {
 struct recover_bytes {
     uint64_t segment_number;
     uint64_t record_bytes;
+    bool hinted;
 };
 
 struct recovered {

@@ -236,6 +236,17 @@ static void report_log(struct armdb *store, const struct report *report,
     number(report, "read_only", store->read_only, "count");
 }
 
+static void report_hints(struct armdb *store, const struct report *report)
+{
+    struct hinter *hinter = &store->hinter;
+
+    number(report, "hints_used", hinter->used, "count");
+    number(report, "hints_missing", hinter->missing, "count");
+    number(report, "hints_refused", hinter->refused, "count");
+    number(report, "hints_written", get(&hinter->written), "count");
+    number(report, "hints_failed", get(&hinter->failures), "count");
+}
+
 static void report_compaction(struct armdb *store, const struct report *report)
 {
     struct compactor *compactor = &store->compactor;
@@ -336,6 +347,7 @@ void armdb_stat_each(struct armdb_table *table,
     number(&report, "index_keys", order_count(table->tab->order), "count");
     report_memory(table->tab, &report);
     report_log(store, &report, sum.bytes_user);
+    report_hints(store, &report);
     report_compaction(store, &report);
     report_operations(store, &report, &sum);
     report_latencies(store, &report);

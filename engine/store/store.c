@@ -70,6 +70,7 @@ void armdb_options_init(struct armdb_options *options)
     options->segment_size = UINT64_C(64) << 20;
     options->cache_size = UINT64_C(256) << 20;
     options->compact_at = 30;
+    options->hint_bytes_min = UINT64_C(1) << 20;
     options->create = true;
 }
 
@@ -125,13 +126,15 @@ struct folder {
 static bool look_at_name(void *arg, const char *name)
 {
     struct folder *folder = arg;
+    bool temporary;
     uint64_t number;
 
     if (strcmp(name, SUPERBLOCK_NAME) == 0) {
         folder->superblock = true;
     } else if (strcmp(name, MANIFEST_NAME) == 0) {
         folder->manifest = true;
-    } else if (segment_name_parse(name, &number)) {
+    } else if (segment_name_parse(name, &number) ||
+               hint_name_parse(name, &number, &temporary)) {
         folder->segments = true;
     } else if (strcmp(name, ADB_LOCK_NAME) == 0) {
         folder->lock = true;
@@ -296,7 +299,7 @@ static enum armdb_rc init_locks(struct armdb *store)
         adb_cond_init(&store->txn_ended) != ARMDB_OK ||
         adb_cond_init(&store->hook_turn) != ARMDB_OK ||
         adb_cond_init(&store->keeper_wake) != ARMDB_OK ||
-        compactor_init(store) != ARMDB_OK)
+        compactor_init(store) != ARMDB_OK || hinter_init(store) != ARMDB_OK)
         return ARMDB_NOMEM;
     return ARMDB_OK;
 }
@@ -329,12 +332,16 @@ static void unmake_store(struct armdb *store)
     if (store == NULL)
         return;
     compactor_stop(store);
+    hinter_stop(store);
     keeper_stop(store);
     if (store->epoch != NULL && store->log_open)
         store_settle(store, store->slot);
     compactor_fini(store);
-    if (store->log_open)
+    if (store->log_open) {
+        hinter_finish(store);
         log_close(&store->log);
+    }
+    hinter_fini(store);
     if (store->slot != NULL)
         epoch_slot_destroy(store->slot);
     while (store->committed_first != NULL) {

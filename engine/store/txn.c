@@ -786,6 +786,9 @@ void store_settle(struct armdb *store, struct epoch_slot *slot)
     if (atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
         atomic_load_explicit(&store->compactor.sealed_seen, memory_order_relaxed))
         compactor_wake(store);
+    if (atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
+        atomic_load_explicit(&store->hinter.sealed_seen, memory_order_relaxed))
+        hinter_wake(store);
     if (atomic_load_explicit(&store->has_retired, memory_order_relaxed)) {
         keeper_start(store);
         keeper_wake(store);
