@@ -173,7 +173,7 @@ endif
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all objects tests lib deps help test unit sql prop crash soak check demo bench \
+.PHONY: all objects tests lib deps help test unit sql prop crash soak check demo bench bench-engines \
   install uninstall asan tsan cov tidy format clean FORCE
 
 all: $(SO) $(ENGINE_LIB) $(TOP_SO) ## build armdb_vtab.so and libarmdb.a
@@ -369,6 +369,17 @@ demo: ## install what is missing, build, run sql/tour.sql in the sqlite3 shell
 bench: all $(call programs,bench) ## armdb beside a native table (N=rows VALUE=bytes)
 	@ARMDB_VTAB=$(CURDIR)/$(SO) sh test/bench/run.sh $(call programs,bench)
 
+# Only this needs LMDB and RocksDB; ENGINES= gives further options (test/engines/engines.c).
+ENGINES_SOURCES := $(wildcard test/engines/*.c)
+
+bench-engines: $(ENGINE_LIB) ## armdb, LMDB and RocksDB called directly (N=rows VALUE=bytes)
+	@sh test/deps.sh engines
+	$(call say,CC,$(BUILD)/test/engines)
+	$(Q)$(CC) $(TEST_FLAGS) -D_GNU_SOURCE $(LINK_FLAGS) -o $(BUILD)/test/engines \
+	  $(ENGINES_SOURCES) $(ENGINE_LIB) $(ENGINE_LIBS) -llmdb -lrocksdb
+	@$(BUILD)/test/engines $(if $(N),--rows=$(N)) $(if $(VALUE),--value=$(VALUE)) \
+	  --json=build/engines.json $(ENGINES)
+
 cov: ## line and branch coverage of engine/ and ext/ by the tests
 	+@$(AGAIN) FLAVOR=cov all tests
 	@find build/cov -name '*.gcda' -exec rm -f {} +
@@ -415,5 +426,5 @@ clean: ## remove everything that was built
 	rm -rf build armdb_vtab.so
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
 	@echo "FLAVOR=release|debug|asan|tsan|cov, CC=gcc|clang, STRICT=1, SEED=n, JOBS=n"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that are missing, for "demo" (building and the stock
-# shell) or "check" (the tests too). Asks apt-get only when something is missing; as
+# shell), "check" (the tests too) or "engines" (a benchmark). Asks apt-get only when something is missing; as
 # root or by sudo without a password, else prints the command to run and stops.
 
 what=${1:-check}
@@ -13,6 +13,9 @@ if [ "$what" = check ]; then
     command -v node > /dev/null || packages="$packages nodejs libnode-dev"
     command -v npm > /dev/null || packages="$packages npm"
 fi
+
+# The other engines of `make bench-engines`.
+[ "$what" = engines ] && packages="$packages liblmdb-dev librocksdb-dev"
 
 missing=
 for package in $packages; do
