@@ -78,7 +78,9 @@ enum {
     ARMDB_GIVEN_CACHE_SIZE = 1 << 3,
     ARMDB_GIVEN_IO_ENGINE = 1 << 4,
     ARMDB_GIVEN_IO_DIRECT = 1 << 5,
-    ARMDB_GIVEN_COMPACT_AT = 1 << 6
+    ARMDB_GIVEN_COMPACT_AT = 1 << 6,
+    ARMDB_GIVEN_COMPACT = 1 << 7,
+    ARMDB_GIVEN_COMPACT_RATE = 1 << 8
 };
 
 struct armdb_options {
@@ -89,7 +91,9 @@ struct armdb_options {
     uint64_t cache_size;        /* bytes, at least 1 MiB */
     enum armdb_io_engine io_engine;
     bool io_direct;
+    bool compact_off;        /* no compaction in the background */
     uint32_t compact_at;     /* dead share in percent, 1 to 99 */
+    uint64_t compact_rate;   /* bytes per second it may read and write; 0: any */
     bool create;             /* make the folder and the store when missing */
     bool read_only;          /* never write; no store is created */
     uint64_t hint_bytes_min; /* shorter segments get no hint; UINT64_MAX: none does */
@@ -97,7 +101,7 @@ struct armdb_options {
 };
 
 /* Fills the defaults: 4 shards, 64 MiB segments, 256 MiB cache, buffered I/O,
- * engine auto, compact at 30, create. */
+ * engine auto, compaction in the background at 30 with 256 MiB a second, create. */
 void armdb_options_init(struct armdb_options *options);
 
 /* Opens the store in folder `path` (absolute), or counts the open one up. The
@@ -194,11 +198,12 @@ struct armdb_compact_info {
 enum armdb_rc armdb_compact(struct armdb *store, const struct armdb_watch *watch,
                             struct armdb_compact_info *info,
                             struct armdb_error *err) ADB_MUST_CHECK;
-/* Lets the background compact (it does not until it is asked), or holds it. Holds
- * nothing of armdb_compact(). */
+/* The three change what the options said, until the store is closed. The first holds the
+ * background (what it is at is given up, nothing is lost), or lets it go on; it holds
+ * nothing of armdb_compact(). The rate counts for both. Locking: any thread. */
 void armdb_compact_pause(struct armdb *store, bool paused);
-/* Bytes per second that a compaction reads and writes, 0 = no limit; 256 MiB at first. */
-void armdb_compact_rate(struct armdb *store, uint64_t bytes_per_second);
+void armdb_compact_rate(struct armdb *store, uint64_t bytes_per_second); /* 0: any */
+void armdb_compact_at(struct armdb *store, uint32_t percent);            /* 1 to 99 */
 
 /* ---- Verifying ------------------------------------------------------------- */
 

@@ -13,6 +13,7 @@
 #include "ext/ext.h"
 
 #include "ext/atomic.h"
+#include "ext/config.h"
 #include "ext/conn.h"
 #include "ext/functions.h"
 #include "ext/list.h"
@@ -100,6 +101,8 @@ static int register_all(sqlite3 *db)
         rc = functions_register(conn);
     if (rc == SQLITE_OK)
         rc = maintain_register(conn);
+    if (rc == SQLITE_OK)
+        rc = config_register(conn);
     if (rc == SQLITE_OK)
         rc = atomic_register(conn);
     if (rc == SQLITE_OK)

@@ -26,7 +26,7 @@ static const char help_text[] =
     "\n"
     "Options, behind the columns: path='dir' table='name' sync=full|normal|off shards=N\n"
     "  shard_prefix_bits=N segment_size='64M' cache_size='256M' io=buffered|direct\n"
-    "  io_engine=auto|uring|plain compact_at=0.3\n"
+    "  io_engine=auto|uring|plain compact=on|off compact_at=0.3 compact_rate='256M'\n"
     "\n"
     "SELECT * FROM t('prefix');          rows whose first key column starts so\n"
     "SELECT _size, _seq, * FROM t;       bytes of the row, its place in commit order\n"
@@ -47,6 +47,8 @@ static const char help_text[] =
     "armdb_incr('t', key, by)            add to the value, give the sum\n"
     "armdb_clear('t')                    no rows any more, whatever their number\n"
     "armdb_compact('t')                  dead bytes leave the store now\n"
+    "armdb_config('t', 'compact', 'off') the same for compact_at, compact_rate; without\n"
+    "                                    a value: the one in force\n"
     "armdb_version()                     version, and what was found at run time\n";
 
 int functions_find_table(struct conn *conn, const char *name, struct vtab **out,

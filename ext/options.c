@@ -19,6 +19,7 @@ enum { PATH_BYTES_MAX = 4096, SHARD_PREFIX_BITS_MAX = 8 * ARMDB_KEY_BYTES_MAX };
 #define MIB (KIB * 1024)
 #define GIB (MIB * 1024)
 #define TIB (GIB * 1024)
+#define COMPACT_RATE_MIN (64 * KIB)
 
 void options_init(struct table_options *options)
 {
@@ -227,6 +228,24 @@ static enum reading set_io_engine(struct table_options *options, const char *z)
     return as_reading(i >= 0);
 }
 
+static enum reading set_compact(struct table_options *options, const char *z)
+{
+    static const char *const words[] = {"on", "off", NULL};
+    int i = find_word(z, words);
+
+    options->store.given |= ARMDB_GIVEN_COMPACT;
+    options->store.compact_off = i == 1;
+    return as_reading(i >= 0);
+}
+
+static enum reading set_compact_rate(struct table_options *options, const char *z)
+{
+    options->store.given |= ARMDB_GIVEN_COMPACT_RATE;
+    return as_reading(
+        read_size(z, 0, 0, &options->store.compact_rate) ||
+        read_size(z, COMPACT_RATE_MIN, INT64_MAX, &options->store.compact_rate));
+}
+
 static enum reading set_compact_at(struct table_options *options, const char *z)
 {
     options->store.given |= ARMDB_GIVEN_COMPACT_AT;
@@ -248,7 +267,10 @@ static const struct option {
     {"cache_size", "a size from 1M up, such as '256M'", set_cache_size},
     {"io", "buffered or direct", set_io},
     {"io_engine", "auto, uring or plain", set_io_engine},
+    {"compact", "on or off", set_compact},
     {"compact_at", "a share from 0.01 to 0.99, such as 0.3", set_compact_at},
+    {"compact_rate", "bytes per second from 64K up, such as '64M', or 0 for any",
+     set_compact_rate},
 };
 
 enum { OPTION_COUNT = sizeof all_options / sizeof all_options[0] };

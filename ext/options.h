@@ -8,7 +8,9 @@
  *   segment_size=SIZE      1M to 512G
  *   cache_size=SIZE        1M and more
  *   io=buffered|direct     io_engine=auto|uring|plain
+ *   compact=on|off         whether the background compacts
  *   compact_at=SHARE       0.01 to 0.99 of dead bytes (or 1% to 99%)
+ *   compact_rate=SIZE      bytes a second, 64K and more; 0: no limit
  *
  * SIZE is a number of bytes, or a number followed by K, M, G, T (also KB, KiB, ...;
  * always powers of 1024). Values may stand in '...' or "..."; a size with a letter must,

@@ -19,7 +19,8 @@
 #include "engine/base/mem.h"
 #include "engine/store/compact_internal.h"
 
-enum { SMALL_MANY = 8, SMALL_PART = 4, PAUSE_MS = 2, RATE_DEFAULT_MIB = 256 };
+enum { SMALL_MANY = 8, SMALL_PART = 4, PAUSE_MS = 2 };
+enum { PIECE_BYTES = 256 << 10, BURST_MS = 50 };
 
 static const uint64_t retry_ns = UINT64_C(1000000000);
 
@@ -47,25 +48,53 @@ void compact_sleep(const struct compaction *c)
     adb_mutex_unlock(&compactor->wake_lock);
 }
 
+/* The budget is a queue of bytes that are paid one after the other, over all
+ * compactions: what was not used can be used later, but no more than BURST_MS of it. */
+static void pay(struct compactor *compactor, uint64_t bytes, uint64_t now)
+{
+    /* Relaxed: a wish, nothing is ordered by it. */
+    uint64_t rate = atomic_load_explicit(&compactor->rate, memory_order_relaxed);
+    uint64_t oldest = now - BURST_MS * UINT64_C(1000000);
+
+    if (compactor->due_ns < oldest)
+        compactor->due_ns = oldest;
+    if (rate > 0) /* a piece is far below 2^34 bytes */
+        compactor->due_ns += bytes * UINT64_C(1000000000) / rate;
+}
+
 enum armdb_rc compact_pace(struct compaction *c, uint64_t bytes)
 {
-    uint64_t before = c->paced_bytes;
+    struct compactor *compactor = &c->store->compactor;
+    uint64_t now;
 
-    c->paced_bytes += bytes;
-    if (before >> 20 == c->paced_bytes >> 20)
-        return ARMDB_OK; /* asked once a MiB */
-    stat_add(&c->store->compactor.bytes_read, c->paced_bytes - before);
-    for (;;) {
-        uint64_t rate =
-            atomic_load_explicit(&c->store->compactor.rate, memory_order_relaxed);
-        uint64_t passed_ms = (adb_mono_ns() - c->started_ns) / UINT64_C(1000000);
-
-        if (is_asked_to_end(c))
-            return ADB_FAIL(ARMDB_INTERRUPT, c->err, "interrupted");
-        if (rate == 0 || c->paced_bytes / 1000 <= rate / 1000 * passed_ms / 1000 + 4096)
+    c->bytes += bytes;
+    if (c->bytes - c->paced_bytes < PIECE_BYTES)
+        return ARMDB_OK;
+    now = adb_mono_ns();
+    pay(compactor, c->bytes - c->paced_bytes, now);
+    c->paced_bytes = c->bytes;
+    while (!is_asked_to_end(c)) {
+        if (compactor->due_ns <= now ||
+            atomic_load_explicit(&compactor->rate, memory_order_relaxed) == 0)
             return ARMDB_OK;
         compact_sleep(c);
+        now = adb_mono_ns();
     }
+    return ADB_FAIL(ARMDB_INTERRUPT, c->err, "interrupted");
+}
+
+/* A compaction has ended: what its last piece owes, and how fast it was. */
+static void end_pace(struct compaction *c)
+{
+    struct compactor *compactor = &c->store->compactor;
+    uint64_t now = adb_mono_ns();
+    uint64_t passed_us = (now - c->started_ns) / 1000;
+
+    pay(compactor, c->bytes - c->paced_bytes, now);
+    if (passed_us > 0)
+        atomic_store_explicit(&compactor->speed,
+                              (uint64_t)((double)c->bytes * 1e6 / (double)passed_us),
+                              memory_order_relaxed);
 }
 
 /* ---- One compaction ---- */
@@ -127,6 +156,7 @@ static enum armdb_rc run(struct armdb *store, struct epoch_slot *slot,
         compact_discard(&c);
         show_compacting(inputs, count, false); /* else they may be closed by now */
     }
+    end_pace(&c);
     stat_add(rc == ARMDB_OK ? &store->compactor.runs : &store->compactor.failures, 1);
     release(&c);
     return rc;
@@ -221,7 +251,8 @@ static bool is_worth_it(const struct armdb *store, const struct candidate *candi
 
     return candidate->dead > 0 &&
            candidate->dead * 100 >=
-               (uint64_t)store->options.compact_at * (candidate->dead + live);
+               atomic_load_explicit(&store->compactor.at, memory_order_relaxed) *
+                   (candidate->dead + live);
 }
 
 /* Gives newcomers their place, returns the one whose turn it is. */
@@ -286,7 +317,8 @@ static enum armdb_rc step(struct armdb *store, struct epoch_slot *slot,
     if (count == 0) {
         rc = ARMDB_DONE;
     } else {
-        store->compactor.last_shard = inputs[0]->header.shard;
+        store->compactor.last_shard =
+            chosen != NULL ? chosen->header.shard : inputs[0]->header.shard;
         rc = run(store, slot, NULL, inputs, count, err);
     }
     adb_free(ADB_MEM_MISC, inputs);
@@ -408,6 +440,13 @@ void armdb_compact_rate(struct armdb *store, uint64_t bytes_per_second)
     atomic_store_explicit(&store->compactor.rate, bytes_per_second, memory_order_relaxed);
 }
 
+void armdb_compact_at(struct armdb *store, uint32_t percent)
+{
+    ADB_ASSERT(percent >= 1 && percent <= 99);
+    atomic_store_explicit(&store->compactor.at, percent, memory_order_relaxed);
+    compactor_wake(store);
+}
+
 /* ---- The background ---- */
 
 /* Compacts while there is something to do. False after a failure. */
@@ -485,8 +524,9 @@ enum armdb_rc compactor_init(struct armdb *store)
     struct compactor *compactor = &store->compactor;
 
     atomic_init(&compactor->stopping, true); /* until the store is open */
-    atomic_init(&compactor->paused, true);   /* until somebody asks for the background */
-    atomic_init(&compactor->rate, (uint64_t)RATE_DEFAULT_MIB << 20);
+    atomic_init(&compactor->paused, store->options.compact_off);
+    atomic_init(&compactor->at, store->options.compact_at);
+    atomic_init(&compactor->rate, store->options.compact_rate);
     if (adb_mutex_init(&compactor->lock, ADB_RANK_COMPACT) != ARMDB_OK ||
         adb_mutex_init(&compactor->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||
         adb_cond_init(&compactor->wake) != ARMDB_OK)

@@ -27,6 +27,7 @@ struct compactor {
     struct compact_grave *graves; /* owned; guarded by `lock` */
     uint32_t last_shard;          /* guarded by `lock` */
     uint64_t next_place;          /* in the queue; guarded by `lock` */
+    uint64_t due_ns;              /* when the bytes so far are paid; guarded by `lock` */
     struct adb_thread thread;
     struct adb_mutex wake_lock; /* rank ADB_RANK_LEAF: running, stop, wanted */
     struct adb_cond wake;
@@ -37,8 +38,10 @@ struct compactor {
     _Atomic uint64_t sealed_seen;
     _Atomic bool stopping;
     _Atomic bool paused;
+    _Atomic uint32_t at;   /* dead share in percent */
     _Atomic uint64_t rate; /* bytes per second, 0 = no limit */
     _Atomic uint64_t segments_left;
+    _Atomic uint64_t speed; /* bytes per second of the newest compaction */
     _Atomic uint64_t runs, failures, segments_removed, bytes_read, bytes_moved;
 };
 

@@ -54,7 +54,8 @@ struct compaction {
     const struct armdb_watch *watch; /* NULL: the background */
     struct armdb_error *err;
     uint64_t started_ns;
-    uint64_t paced_bytes;
+    uint64_t bytes;       /* read and written */
+    uint64_t paced_bytes; /* of them, counted against the budget */
 
     struct segment **inputs; /* owned array */
     size_t input_count;

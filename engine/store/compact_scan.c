@@ -478,6 +478,7 @@ static enum armdb_rc read_input(struct compaction *c, struct segment *input)
     memset(&result, 0, sizeof result);
     c->reading = input;
     rc = scan_listed(c, listed, &visitor, &result);
+    stat_add(&c->store->compactor.bytes_read, result.end);
     if (rc == ARMDB_OK && is_cut_short(&result, input->length)) {
         input->damaged = true;
         rc = ADB_FAIL(ARMDB_CORRUPT, c->err,

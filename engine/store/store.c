@@ -71,6 +71,7 @@ void armdb_options_init(struct armdb_options *options)
     options->cache_size = UINT64_C(256) << 20;
     options->compact_at = 30;
     options->hint_bytes_min = UINT64_C(1) << 20;
+    options->compact_rate = UINT64_C(256) << 20;
     options->create = true;
 }
 
@@ -624,6 +625,13 @@ void armdb_options_get(const struct armdb *store, struct armdb_options *options)
     *options = store->options;
     options->given = UINT32_MAX;
     options->read_only = store->read_only;
+    /* Relaxed: wishes, nothing is ordered by them. */
+    options->compact_off =
+        atomic_load_explicit(&store->compactor.paused, memory_order_relaxed);
+    options->compact_at =
+        atomic_load_explicit(&store->compactor.at, memory_order_relaxed);
+    options->compact_rate =
+        atomic_load_explicit(&store->compactor.rate, memory_order_relaxed);
 }
 
 const char *armdb_io_engine_name(const struct armdb *store)

@@ -709,6 +709,12 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     store_settle(store, session->slot);
     if (wrote)
         histogram_add(&store->latencies.commit[session->stripe], adb_mono_ns() - began);
+    /* Also when there were sealed segments at the opening: not before something is
+     * written, for who only reads changes nothing. Relaxed: a hint. */
+    if (wrote && atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
+                     atomic_load_explicit(&store->compactor.sealed_seen,
+                                          memory_order_relaxed))
+        compactor_wake(store);
     return ARMDB_OK;
 }
 
@@ -783,9 +789,6 @@ void store_settle(struct armdb *store, struct epoch_slot *slot)
     }
     adb_mutex_unlock(&store->settle_lock);
     epoch_collect(store->epoch);
-    if (atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
-        atomic_load_explicit(&store->compactor.sealed_seen, memory_order_relaxed))
-        compactor_wake(store);
     if (atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
         atomic_load_explicit(&store->hinter.sealed_seen, memory_order_relaxed))
         hinter_wake(store);

@@ -152,7 +152,6 @@ static void after_deleting_everything_the_folder_is_nearly_empty(void **state)
 
     (void)state;
     open_fixture(&f, folder);
-    armdb_compact_pause(f.store, false);
     for (unsigned v = 0; v < 5; v++) {
         for (unsigned i = 0; i < 8000; i++) {
             put(&f, i, v);
@@ -244,7 +243,7 @@ static void a_snapshot_reads_its_old_values_across_compactions(void **state)
 
 static void random_writes_compactions_and_reopenings_agree_with_a_model(void **state)
 {
-    enum { KEYS = 400, STEPS = 12000 };
+    enum { KEYS = 400, STEPS = 8000 };
     struct fixture f;
     int model[KEYS];
     int before[KEYS];
@@ -255,7 +254,6 @@ static void random_writes_compactions_and_reopenings_agree_with_a_model(void **s
     print_message("SEED=%u\n", seed);
     srand(seed);
     open_fixture(&f, folder);
-    armdb_compact_pause(f.store, false);
     for (int i = 0; i < KEYS; i++)
         model[i] = -1;
     memcpy(before, model, sizeof model);

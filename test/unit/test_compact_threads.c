@@ -239,7 +239,6 @@ static void readers_and_writers_see_nothing_of_compactions(void **state)
     (void)state;
     atomic_init(&stop, false);
     make_table(store);
-    armdb_compact_pause(store, false);
     memset(users, 0, sizeof users);
     for (unsigned i = 0; i <= WRITERS + READERS; i++) {
         users[i].store = store;
@@ -293,7 +292,6 @@ static void the_background_comes_to_rest_with_rows_above_half_a_page(void **stat
     make_table(store);
     assert_true(begin(&u));
     armdb_table_set_sync(u.table, ARMDB_SYNC_OFF);
-    armdb_compact_pause(store, false);
     for (unsigned round = 0; round < 4; round++) {
         for (unsigned k = 0; k < ROWS; k++) {
             OK(armdb_put(u.session, u.table, &k, sizeof k, value, sizeof value, &err));

@@ -550,6 +550,7 @@ static void sealed_segments_get_their_hint_while_the_store_is_open(void **state)
     struct api f;
 
     open_store(&f, path);
+    armdb_compact_pause(f.store, true); /* all segments stay */
     armdb_table_set_sync(f.table, ARMDB_SYNC_NORMAL);
     for (int i = 0; i < 20; i++)
         fill(&f, 1500);

@@ -448,6 +448,8 @@ static void option_values_are_read(void **state)
     parse_options(&options, "io=direct");
     parse_options(&options, "io_engine=plain");
     parse_options(&options, "compact_at=.25");
+    parse_options(&options, "compact=OFF");
+    parse_options(&options, "compact_rate='64K'");
     assert_string_equal(options.path, "it's here");
     assert_string_equal(options.table, "my \"t");
     assert_int_equal(options.sync, ARMDB_SYNC_NORMAL);
@@ -459,7 +461,9 @@ static void option_values_are_read(void **state)
     assert_true(options.store.io_direct);
     assert_int_equal(options.store.io_engine, ARMDB_IO_PLAIN);
     assert_int_equal(options.store.compact_at, 25);
-    assert_int_equal(options.store.given, 0x7f);
+    assert_true(options.store.compact_off);
+    assert_int_equal(options.store.compact_rate, 64 << 10);
+    assert_int_equal(options.store.given, 0x1ff);
     options_fini(&options);
     options_init(&options);
     parse_options(&options, "path=../plain path/x ");
@@ -474,7 +478,7 @@ static void wrong_options_are_named_with_what_is_allowed(void **state)
     (void)state;
     refuse_table("colour=red", "unknown option: colour (options are path, table, sync, "
                                "shards, shard_prefix_bits, segment_size, cache_size, io, "
-                               "io_engine, compact_at)");
+                               "io_engine, compact, compact_at, compact_rate)");
     refuse_table("sync=maybe",
                  "option sync: 'maybe' is not allowed, it takes full, normal or off");
     refuse_table("shards=0",
@@ -496,6 +500,11 @@ static void wrong_options_are_named_with_what_is_allowed(void **state)
                                    "share from 0.01 to 0.99, such as 0.3");
     refuse_table("compact_at=0.0", "option compact_at: '0.0' is not allowed, it takes a "
                                    "share from 0.01 to 0.99, such as 0.3");
+    refuse_table("compact=maybe",
+                 "option compact: 'maybe' is not allowed, it takes on or off");
+    refuse_table("compact_rate='63K'",
+                 "option compact_rate: '63K' is not allowed, it takes bytes per second "
+                 "from 64K up, such as '64M', or 0 for any");
     refuse_table("path=''",
                  "option path: '' is not allowed, it takes a folder of 1 to 4096 "
                  "bytes without control characters, or ':memory:'");
