@@ -305,6 +305,12 @@ const char *armdb_table_name(const struct armdb_table *table);
 /* How durable commits that touch this table through this handle are; the
  * strictest of the tables written decides. Default ARMDB_SYNC_FULL. */
 void armdb_table_set_sync(struct armdb_table *table, enum armdb_sync sync);
+/* Says that the handle's owner counts on the table, and has no other place to say so than
+ * this process, until the handle is closed. It keeps nobody from anything: who is about
+ * to drop the table asks armdb_table_is_held(), which is true when a handle other than
+ * this one holds it. Any thread may ask. */
+void armdb_table_hold(struct armdb_table *table);
+bool armdb_table_is_held(const struct armdb_table *table);
 /* Removes the table and its rows inside the session's transaction. */
 enum armdb_rc armdb_table_drop(struct armdb_session *session, struct armdb_table *table,
                                struct armdb_error *err) ADB_MUST_CHECK;

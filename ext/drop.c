@@ -18,8 +18,10 @@
  * the outcome is known, so it survives a process that ends. It is settled only by a
  * connection that has that very file open; if the file is gone it stays, and nothing is
  * dropped. A table in the TEMP schema registers no attachment: its place ends with its
- * connection, and so does a drop of it that was not settled. A DROP of it deletes rows
- * that its own CREATE began, unless another attachment reaches them.
+ * connection, and so does a drop of it that was not settled. It holds the store's table
+ * instead (armdb_table_hold), and no drop takes rows along that somebody holds: it stays
+ * pending. A DROP of a TEMP table deletes rows that its own CREATE began, unless another
+ * attachment reaches them.
  *
  * A CREATE has the mirror problem: the store may have committed when SQLite has not,
  * because the process was killed in between. Its attachment is unconfirmed until the
@@ -557,6 +559,9 @@ static enum armdb_rc detach(struct conn_store *store, struct armdb_session *sess
     if (rc == ARMDB_OK && walk.count == walk.match && (drop->created || is_drop)) {
         rc = armdb_table_open(session, drop->name,
                               drop->name == NULL ? drop->table : NULL, &table, err);
+        /* Not settled while a TEMP table has these rows: it is an attachment, too. */
+        if (rc == ARMDB_OK && !drop->is_new && armdb_table_is_held(table))
+            rc = ARMDB_BUSY;
         if (rc == ARMDB_OK)
             rc = armdb_table_drop(session, table, err);
         else if (rc == ARMDB_NOT_FOUND)

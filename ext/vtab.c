@@ -222,6 +222,15 @@ static enum armdb_rc open_memory_table(struct vtab *vtab, struct armdb_error *er
     return rc;
 }
 
+/* The table was found or made. A place in TEMP is known to this process alone: it is held
+ * so that a DROP elsewhere does not take the rows along (drop.c). */
+static void take_hold(struct vtab *vtab)
+{
+    armdb_table_set_sync(vtab->table, vtab->options.sync);
+    if (vtab->temp && !vtab->store->memory)
+        armdb_table_hold(vtab->table);
+}
+
 static enum armdb_rc open_table(struct vtab *vtab, struct armdb_error *err)
 {
     unsigned char uuid[SHADOW_ID_BYTES];
@@ -242,7 +251,7 @@ static enum armdb_rc open_table(struct vtab *vtab, struct armdb_error *err)
                             vtab->store->path, vtab->name);
     }
     if (rc == ARMDB_OK)
-        armdb_table_set_sync(vtab->table, vtab->options.sync);
+        take_hold(vtab);
     return rc;
 }
 
@@ -421,7 +430,7 @@ static int create_in_store(sqlite3 *db, struct vtab *vtab, const char *label, ch
         rc = declare(db, vtab, err);
     if (rc != SQLITE_OK)
         return rc;
-    armdb_table_set_sync(vtab->table, vtab->options.sync);
+    take_hold(vtab);
     armdb_uuid(vtab->store->store, vtab->shadow.store);
     armdb_table_uuid(vtab->table, vtab->shadow.table);
     vtab->shadow.columns = sqlite3_mprintf("%s", vtab->schema->text);
@@ -542,6 +551,15 @@ static bool has_uncommitted(const struct vtab *vtab)
                             armdb_table_has_writes(vtab->store->session, vtab->table));
 }
 
+/* SQLite takes no text from xDestroy: what it shows is its own sentence for the code,
+ * "database table is locked". So the reason goes to its log, and the extended code,
+ * which SQLite itself never gives, says that it was a virtual table that refused. */
+static int refuse_drop(const struct vtab *vtab, const char *reason)
+{
+    sqlite3_log(SQLITE_LOCKED_VTAB, "armdb: DROP TABLE %s: %s", vtab->name, reason);
+    return SQLITE_LOCKED_VTAB;
+}
+
 int vtab_destroy(sqlite3_vtab *base)
 {
     struct vtab *vtab = (struct vtab *)base;
@@ -549,14 +567,10 @@ int vtab_destroy(sqlite3_vtab *base)
     char *err = NULL;
     int rc;
 
-    if (vtab->open_count > 0) /* of a listing: SQLite knows of its own cursors only */
-        return SQLITE_LOCKED;
-    if (has_uncommitted(vtab)) {
-        sqlite3_log(SQLITE_LOCKED,
-                    "armdb: DROP TABLE %s: the transaction has changed it; commit first",
-                    vtab->name);
-        return SQLITE_LOCKED;
-    }
+    if (vtab->open_count > 0) /* SQLite knows of its own cursors only */
+        return refuse_drop(vtab, "armdb_list() is reading it");
+    if (has_uncommitted(vtab))
+        return refuse_drop(vtab, "the open transaction has changed it; commit first");
     rc = vtab_use(vtab);
     if (rc == SQLITE_BUSY || rc == SQLITE_NOMEM || (rc & 0xff) == SQLITE_LOCKED)
         return rc;

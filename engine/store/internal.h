@@ -63,6 +63,9 @@ struct armdb_table {
     unsigned char *schema; /* owned */
     size_t schema_len;
     enum armdb_sync sync;
+    /* Guarded by the store's catalog lock. */
+    bool holds; /* armdb_table_hold() */
+    struct armdb_table *next_holder;
 };
 
 /* ---- Transactions ---- */
@@ -248,6 +251,7 @@ struct armdb {
     struct adb_mutex catalog_lock; /* rank ADB_RANK_CATALOG: tabs, reaping */
     struct tab *tabs;              /* owned list, the catalogue (id 0) among them */
     struct tab *catalog;
+    struct armdb_table *holders;      /* borrowed list: handles that hold their table */
     uint32_t reaping;                 /* tables whose bytes are being counted as dead */
     _Atomic bool has_retired;         /* relaxed: a hint */
     _Atomic uint64_t catalog_changes; /* from 1: moves when a table may have another id */

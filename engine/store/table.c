@@ -193,6 +193,16 @@ static enum armdb_rc walk_catalog(struct armdb_session *session,
 
 /* ---- Handles ---- */
 
+static void leave_holders_locked(struct armdb *store, const struct armdb_table *table)
+    ADB_REQUIRES(store->catalog_lock)
+{
+    struct armdb_table **link = &store->holders;
+
+    while (*link != table)
+        link = &(*link)->next_holder;
+    *link = table->next_holder;
+}
+
 void armdb_table_close(struct armdb_table *table)
 {
     struct armdb *store;
@@ -203,6 +213,8 @@ void armdb_table_close(struct armdb_table *table)
     if (table->tab != NULL) {
         adb_mutex_lock(&store->catalog_lock);
         table->tab->handles--;
+        if (table->holds)
+            leave_holders_locked(store, table);
         adb_mutex_unlock(&store->catalog_lock);
     }
     adb_free(ADB_MEM_MISC, table->name);
@@ -549,6 +561,33 @@ enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err)
     armdb_session_close(session);
     adb_free(ADB_MEM_MISC, listed.ids);
     return rc;
+}
+
+/* ---- Holding ---- */
+
+void armdb_table_hold(struct armdb_table *table)
+{
+    struct armdb *store = table->session->store;
+
+    adb_mutex_lock(&store->catalog_lock);
+    if (!table->holds) {
+        table->holds = true;
+        table->next_holder = store->holders;
+        store->holders = table;
+    }
+    adb_mutex_unlock(&store->catalog_lock);
+}
+
+bool armdb_table_is_held(const struct armdb_table *table)
+{
+    struct armdb *store = table->session->store;
+    bool held = false;
+
+    adb_mutex_lock(&store->catalog_lock);
+    for (const struct armdb_table *t = store->holders; t != NULL; t = t->next_holder)
+        held |= t != table && memcmp(t->uuid, table->uuid, sizeof t->uuid) == 0;
+    adb_mutex_unlock(&store->catalog_lock);
+    return held;
 }
 
 /* ---- Small questions ---- */

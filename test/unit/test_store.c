@@ -595,6 +595,30 @@ static void a_scan_passes_an_empty_key_once(void **state)
     close_fixture(&f);
 }
 
+static void a_held_table_is_known_to_others_until_the_handle_closes(void **state)
+{
+    struct armdb_table *second = NULL;
+    struct armdb_table *other = NULL;
+    struct fixture f;
+
+    (void)state;
+    open_fixture(&f, ":memory:");
+    OK(armdb_table_create(f.session, "other", NULL, 0, &other, &err));
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_table_open(f.session, "t", NULL, &second, &err));
+    assert_false(armdb_table_is_held(f.table));
+    armdb_table_hold(second);
+    armdb_table_hold(second);
+    armdb_table_hold(other);
+    assert_true(armdb_table_is_held(f.table));
+    assert_false(armdb_table_is_held(second)); /* by no other one */
+    assert_false(armdb_table_is_held(other));
+    armdb_table_close(second);
+    assert_false(armdb_table_is_held(f.table));
+    armdb_table_close(other);
+    close_fixture(&f);
+}
+
 /* ---- Skipping ---- */
 
 enum { SKIP_KEYS = 400, SKIP_KEY_MAX = 7 };
@@ -735,6 +759,7 @@ int main(void)
         T(a_child_after_fork_is_refused),
         T(a_read_modify_write_of_one_key_is_never_refused),
         T(a_transaction_larger_than_memory_commits_or_vanishes_whole),
+        T(a_held_table_is_known_to_others_until_the_handle_closes),
         T(a_skip_goes_behind_all_keys_of_one_beginning),
     };
 
