@@ -90,6 +90,7 @@ struct log_record {
     unsigned char *bytes;
     size_t size;
     size_t head_check_at;
+    size_t ordinal_bytes; /* of its ordinal, which is no byte of a row; mostly 0 */
     bool has_value_check;
     _Atomic uint64_t *location; /* stored with release once the bytes are in place */
 };

@@ -37,7 +37,7 @@ struct segment {
     bool sealed;          /* its SEAL is on the disk */
 
     _Atomic uint64_t live_bytes; /* of records in a version chain; relaxed */
-    _Atomic uint64_t body_bytes; /* of all records; relaxed; 0: not counted */
+    _Atomic uint64_t body_bytes; /* of all records, as live bytes are counted; relaxed */
     _Atomic uint64_t records;    /* put into it by this process; relaxed */
     bool opened;                 /* constant: it has records from before, too */
     _Atomic bool compacting;     /* is an input now; relaxed, for display */
@@ -52,17 +52,6 @@ struct segment {
     uint64_t place;      /* in the queue, 0 = not yet */
     bool damaged;        /* a record does not check: stays for good */
 };
-
-/* Bytes of all its records, of which `length` bytes count; headers are among them where
- * nobody has counted. */
-static inline uint64_t segment_record_bytes(struct segment *segment, uint64_t length)
-{
-    uint64_t body = atomic_load_explicit(&segment->body_bytes, memory_order_relaxed);
-
-    if (body == 0 && length > SEGMENT_FIRST_FRAME)
-        body = length - SEGMENT_FIRST_FRAME;
-    return body;
-}
 
 enum { SEGTAB_CHUNK = 1024, SEGTAB_CHUNKS = 8192 };
 

@@ -251,7 +251,7 @@ static void put_frame(struct log *log, struct shard *shard, struct segment *segm
                                     memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&log->stats.frames, 1, memory_order_relaxed);
     for (size_t i = 0; i < count; i++)
-        bytes += records[i].size;
+        bytes += records[i].size - records[i].ordinal_bytes;
     (void)atomic_fetch_add_explicit(&segment->body_bytes, bytes, memory_order_relaxed);
     (void)atomic_fetch_add_explicit(&segment->records, count, memory_order_relaxed);
     segment->length = place->end;

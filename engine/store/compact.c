@@ -177,7 +177,7 @@ struct candidates {
     size_t small;
 };
 
-/* What the segment's records are worth. */
+/* What the segment's records are worth. One without any holds nothing that is needed. */
 static void weigh(struct segment *segment, struct candidate *candidate)
 {
     uint64_t body = atomic_load_explicit(&segment->body_bytes, memory_order_relaxed);

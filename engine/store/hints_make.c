@@ -28,6 +28,7 @@ struct making {
     size_t note_room;
     struct armdb_error *err;
     /* The frame being read. */
+    bool out; /* it does not count */
     uint64_t gsn;
     const uint64_t *void_runs;
     size_t void_run_count;
@@ -330,11 +331,11 @@ static enum armdb_rc push_note(struct making *m, const struct frame *frame,
     return ARMDB_OK;
 }
 
-/* A frame that does not count; recovery counts its bytes in the same way. */
-static enum armdb_rc pass_out(struct making *m, const struct frame *frame)
+/* A frame that does not count: its records are dead bytes, and nothing else. */
+static enum armdb_rc pass_out(struct making *m)
 {
-    m->hint->record_bytes += frame->body_len;
-    return ARMDB_DONE;
+    m->out = true;
+    return ARMDB_OK;
 }
 
 /* A CLOSE or CHUNK whose CLOSE is `close`, or none. */
@@ -342,7 +343,7 @@ static enum armdb_rc take_closed(struct making *m, const struct frame *frame,
                                  const struct hints_close *close)
 {
     if (close == NULL)
-        return frame->record_count == 0 ? ARMDB_DONE : pass_out(m, frame);
+        return frame->record_count == 0 ? ARMDB_DONE : pass_out(m);
     m->gsn = close->gsn;
     m->void_runs = close->void_runs;
     m->void_run_count = close->void_run_count;
@@ -372,6 +373,7 @@ static enum armdb_rc make_frame(void *arg, const struct frame *frame, uint64_t o
     if (atomic_load_explicit(&m->store->hinter.stopping, memory_order_relaxed))
         return ADB_FAIL(ARMDB_BUSY, m->err, "the store closes");
     m->gsn = frame->gsn;
+    m->out = false;
     m->void_run_count = 0;
     switch (frame->kind) {
     case FRAME_SEAL:
@@ -379,7 +381,7 @@ static enum armdb_rc make_frame(void *arg, const struct frame *frame, uint64_t o
     case FRAME_MOVED:
         return ARMDB_OK;
     case FRAME_COMMIT:
-        return is_aborted(m, frame->gsn) && frame->record_count > 0 ? pass_out(m, frame)
+        return is_aborted(m, frame->gsn) && frame->record_count > 0 ? pass_out(m)
                                                                     : ARMDB_OK;
     case FRAME_VERDICT:
         if (frame->outcome == FRAME_OUTCOME_COMMIT && frame->arg_b == m->listed->number)
@@ -426,7 +428,8 @@ static enum armdb_rc make_record(void *arg, const struct frame *frame,
                         "records of another kind than put and delete",
                         (unsigned long long)m->listed->number);
     m->hint->record_bytes += record_size_plain(record);
-    if (is_void(m, record) || (entry.deleted && ADB_PLANTED("hint_of_live_keys")))
+    if (m->out || is_void(m, record) ||
+        (entry.deleted && ADB_PLANTED("hint_of_live_keys")))
         return ARMDB_OK;
     entry.value_len = entry.deleted ? 0 : (uint32_t)record->value_len;
     rc = run_builder_add(m->builder, &entry);

@@ -41,8 +41,9 @@ struct reading {
     struct segment_state *segment;
     struct armdb_error *err;
     uint64_t limit;
-    uint64_t record_bytes; /* of what was read; frames that are out count as a whole */
+    uint64_t record_bytes; /* of what was read, also of frames that are out */
     /* The frame whose records are being delivered. */
+    bool out; /* it does not count: they are only counted */
     uint64_t gsn;
     const uint64_t *void_runs;
     size_t void_run_count;
@@ -192,6 +193,8 @@ static enum armdb_rc deliver_record(void *arg, const struct frame *frame,
     uint64_t gsn = frame->kind == FRAME_MOVED ? record->gsn : reading->gsn;
 
     reading->record_bytes += record_size_plain(record);
+    if (reading->out)
+        return ARMDB_OK;
     if (reading->void_run_count > 0 && !ADB_PLANTED("void_runs_ignored") &&
         (record->flags & RECORD_HAS_ORDINAL) != 0 && is_void(reading, record->ordinal))
         return ARMDB_OK;
@@ -207,11 +210,11 @@ static void take_closed(struct reading *reading, const struct closed *closed)
     reading->void_run_count = closed->void_run_count;
 }
 
-/* A frame that does not count: none of its records is asked for. */
-static enum armdb_rc pass_out(struct reading *reading, const struct frame *frame)
+/* A frame that does not count: its records are dead bytes, and nothing else. */
+static enum armdb_rc pass_out(struct reading *reading)
 {
-    reading->record_bytes += frame->body_len;
-    return ARMDB_DONE;
+    reading->out = true;
+    return ARMDB_OK;
 }
 
 /* Step 1, an old segment. */
@@ -223,13 +226,14 @@ static enum armdb_rc survey_old(struct reading *reading, const struct frame *fra
     const struct closed *closed;
 
     reading->gsn = frame->gsn;
+    reading->out = false;
     reading->void_runs = note == NULL ? NULL : note->void_runs;
     reading->void_run_count = note == NULL ? 0 : note->void_run_count;
     if (segment->deferred || frame->record_count == 0)
         return ARMDB_DONE;
     if (frame->kind != FRAME_CHUNK)
         return frame->gsn != 0 && recovery_is_out(recovery, frame->gsn, frame->doubt)
-                   ? pass_out(reading, frame)
+                   ? pass_out(reading)
                    : ARMDB_OK;
     closed = recovery_find_closed(recovery, frame->txid_edit, frame->txid_count);
     if (closed == NULL) {
@@ -238,7 +242,7 @@ static enum armdb_rc survey_old(struct reading *reading, const struct frame *fra
         return ARMDB_DONE;
     }
     take_closed(reading, closed);
-    return closed->out ? pass_out(reading, frame) : ARMDB_OK;
+    return closed->out ? pass_out(reading) : ARMDB_OK;
 }
 
 static enum armdb_rc survey_frame(void *arg, const struct frame *frame, uint64_t offset)
@@ -308,6 +312,7 @@ static enum armdb_rc deliver_frame(void *arg, const struct frame *frame, uint64_
     const struct closed *closed;
 
     reading->gsn = frame->gsn;
+    reading->out = false;
     reading->void_run_count = 0;
     if (frame->record_count == 0 ||
         (!recovery->restart && segment->old && offset < segment->deferred_at))
@@ -317,12 +322,11 @@ static enum armdb_rc deliver_frame(void *arg, const struct frame *frame, uint64_
     if (!segment->old && frame->gsn > recovery->gsn)
         return ARMDB_DONE;
     if (frame->kind == FRAME_COMMIT)
-        return recovery_is_out(recovery, frame->gsn, frame->doubt)
-                   ? pass_out(reading, frame)
-                   : ARMDB_OK;
+        return recovery_is_out(recovery, frame->gsn, frame->doubt) ? pass_out(reading)
+                                                                   : ARMDB_OK;
     closed = recovery_find_closed(recovery, frame->txid_edit, frame->txid_count);
     if (closed == NULL || closed->out)
-        return pass_out(reading, frame);
+        return pass_out(reading);
     take_closed(reading, closed);
     return ARMDB_OK;
 }

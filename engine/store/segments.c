@@ -64,7 +64,7 @@ static void fill_in(struct log *log, struct segment *segment, struct armdb_segme
     out->length = segment->length;
     out->gsn_low = segment->gsn_low;
     out->gsn_high = segment->gsn_high;
-    bytes = segment_record_bytes(segment, segment->length);
+    bytes = get(&segment->body_bytes);
     adb_mutex_unlock(&shard->lock);
     out->live_bytes = get(&segment->live_bytes);
     out->dead_bytes = bytes > out->live_bytes ? bytes - out->live_bytes : 0;

@@ -113,6 +113,7 @@ static enum armdb_rc encode_with_ordinal(const struct txn_write *write,
     if (out->bytes == NULL)
         return ARMDB_NOMEM;
     record_encode(&record, out->bytes, &out->head_check_at);
+    out->ordinal_bytes = out->size - write->record_size;
     out->has_value_check = record.kind == RECORD_PUT;
     out->location = &arena_version(write->tab->arena, write->version)->location;
     return ARMDB_OK;

@@ -189,7 +189,7 @@ static void measure_space(struct log *log, struct space *space)
         shard = &log->shards[segment->header.shard];
         adb_mutex_lock(&shard->lock);
         length = segment->length;
-        space->records += segment_record_bytes(segment, length);
+        space->records += get(&segment->body_bytes);
         adb_mutex_unlock(&shard->lock);
         space->segments++;
         space->total += length;

@@ -483,6 +483,7 @@ static enum armdb_rc append_commit(struct armdb *store, struct txn *txn,
         records[i].bytes = write->record;
         records[i].size = write->record_size;
         records[i].head_check_at = write->head_check_at;
+        records[i].ordinal_bytes = 0;
         records[i].has_value_check = write->kind == WRITE_PUT;
         records[i].location = &arena_version(write->tab->arena, write->version)->location;
     }

@@ -63,8 +63,9 @@ static void open_user(struct user *u, const char *path)
 
     armdb_options_init(&options);
     options.segment_size = 1 << 20;
+    options.cache_size = 8 << 20;
+    options.compact_off = true;
     OK(armdb_open(path, &options, &u->store, &err));
-    armdb_compact_pause(u->store, true);
     OK(armdb_session_open(u->store, &u->session, &err));
     if (armdb_table_open(u->session, "t", NULL, &u->table, &err) == ARMDB_NOT_FOUND) {
         OK(armdb_table_create(u->session, "t", "", 0, &u->table, &err));
@@ -607,29 +608,6 @@ static void written_bytes_are_those_of_the_files_and_more(void **state)
     close_user(&u);
 }
 
-static void live_bytes_and_counts_survive_reopening(void **state)
-{
-    struct model m;
-    struct user u;
-    struct stats *before;
-    struct stats *after;
-
-    (void)state;
-    memset(&m, 0, sizeof m);
-    open_user(&u, folder);
-    for (int i = 0; i < TRANSACTIONS; i++)
-        run_transaction(&u, &m);
-    before = read_stats(&u);
-    close_user(&u);
-    open_user(&u, folder);
-    after = read_stats(&u);
-    assert_int_equal(value_of(before, "bytes_live"), value_of(after, "bytes_live"));
-    assert_int_equal(value_of(before, "keys"), value_of(after, "keys"));
-    test_free(before);
-    test_free(after);
-    close_user(&u);
-}
-
 /* ---- Segments ---- */
 
 enum { SEGMENTS_MAX = 100 };
@@ -677,6 +655,84 @@ static void fill(struct user *u, unsigned first, unsigned last)
             OK(armdb_commit(u->session, &err));
     }
     OK(armdb_commit(u->session, &err));
+}
+
+/* 20,000 rows of 1,000 bytes in one transaction: more than is kept in memory, so that it
+ * goes to the log in chunks while it is open. */
+static void write_large(struct user *u, unsigned first, bool keep_all)
+{
+    static char value[1000];
+
+    OK(armdb_savepoint(u->session, 1, &err));
+    for (unsigned i = 0; i < 20000; i++) {
+        unsigned k = first + i;
+
+        if (i == 12000)
+            OK(armdb_savepoint(u->session, 2, &err));
+        OK(armdb_put(u->session, u->table, &k, sizeof k, value, sizeof value, &err));
+    }
+    if (!keep_all)
+        OK(armdb_savepoint_rollback(u->session, 2, &err)); /* chunks with void rows */
+}
+
+static void expect_same_after_reopening(struct user *u, const char *what)
+{
+    static const char *const names[] = {"bytes_live", "bytes_dead", "bytes_log", "keys",
+                                        "segments"};
+    struct stats *before = read_stats(u);
+    struct stats *after;
+
+    close_user(u);
+    open_user(u, folder);
+    after = read_stats(u);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        uint64_t was = value_of(before, names[i]);
+        uint64_t is = value_of(after, names[i]);
+
+        /* Closing ends each active log file with a frame without records. */
+        if (strcmp(names[i], "bytes_log") == 0 ? is < was || is > was + 4 * 200
+                                               : is != was)
+            fail_msg("%s: %s was %llu, is %llu", what, names[i], (unsigned long long)was,
+                     (unsigned long long)is);
+    }
+    test_free(before);
+    test_free(after);
+}
+
+static void bytes_and_counts_survive_reopening(void **state)
+{
+    struct armdb_compact_info info;
+    struct model m;
+    struct user u;
+
+    (void)state;
+    memset(&m, 0, sizeof m);
+    open_user(&u, folder);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < TRANSACTIONS / 3; i++)
+            run_transaction(&u, &m);
+        expect_same_after_reopening(&u, "transactions");
+    }
+    fill(&u, 0, 3000);
+    OK(armdb_prepare(u.session, ARMDB_DOUBT_COMMIT, &err)); /* nothing to prepare */
+    for (unsigned k = 0; k < 500; k++)
+        OK(armdb_put(u.session, u.table, &k, sizeof k, "undone", 6, &err));
+    OK(armdb_prepare(u.session, ARMDB_DOUBT_ABORT, &err));
+    OK(armdb_rollback(u.session, &err));
+    expect_same_after_reopening(&u, "an aborted transaction");
+    write_large(&u, 100000, true);
+    OK(armdb_commit(u.session, &err));
+    expect_same_after_reopening(&u, "a transaction in chunks");
+    write_large(&u, 110000, false);
+    OK(armdb_commit(u.session, &err));
+    expect_same_after_reopening(&u, "one of which a part was undone");
+    write_large(&u, 120000, true);
+    OK(armdb_rollback(u.session, &err));
+    expect_same_after_reopening(&u, "one that was undone");
+    expect_same_after_reopening(&u, "nothing at all");
+    OK(armdb_compact(u.store, NULL, &info, &err));
+    expect_same_after_reopening(&u, "a compaction");
+    close_user(&u);
 }
 
 static void segments_add_up_to_the_statistics(void **state)
@@ -875,7 +931,7 @@ int main(void)
         TEST(one_sync_may_carry_many_commits),
         TEST(a_snapshot_grows_older_until_it_is_let_go),
         TEST(written_bytes_are_those_of_the_files_and_more),
-        TEST(live_bytes_and_counts_survive_reopening),
+        TEST(bytes_and_counts_survive_reopening),
         TEST(segments_add_up_to_the_statistics),
         TEST(reopened_segments_are_sealed_and_as_old_as_their_files),
         TEST(a_compacted_segment_is_retired_until_no_snapshot_reads_it),
