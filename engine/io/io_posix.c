@@ -76,6 +76,16 @@ static bool is_plain_name(const char *name)
            strcmp(name, "..") != 0;
 }
 
+static int open_retrying(int dir_fd, const char *name, int flags)
+{
+    int fd;
+
+    do
+        fd = openat(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+    while (fd < 0 && errno == EINTR);
+    return fd;
+}
+
 static int sync_all(int fd)
 {
     while (fsync(fd) != 0)
@@ -130,7 +140,7 @@ static enum armdb_rc fail_dir_open(int error, const char *path, struct armdb_err
 /* Makes the name of an open directory durable in its parent. 0 or errno. */
 static int sync_parent(int dir_fd)
 {
-    int fd = openat(dir_fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_retrying(dir_fd, "..", O_RDONLY | O_DIRECTORY);
     int error;
 
     if (fd < 0)
@@ -167,7 +177,7 @@ static enum armdb_rc make_dir(const char *path, bool *made, struct armdb_error *
 
 static int open_dir(const char *path)
 {
-    return open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return open_retrying(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
 }
 
 /* Gives dir its descriptor. The parent is synced even if the directory was there,
@@ -264,7 +274,7 @@ enum armdb_rc posix_dir_list(struct adb_dir *base,
     int fd;
 
     /* A descriptor of its own: the position in the directory belongs to it. */
-    fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fd = open_retrying(dir->fd, ".", O_RDONLY | O_DIRECTORY);
     if (fd < 0)
         return adb_fail_errno(errno, ARMDB_CANTOPEN, err, "cannot list folder %s",
                               dir->path);
@@ -424,16 +434,6 @@ static enum armdb_rc fail_file_open(int error, const struct posix_file *file, bo
     default:
         return adb_fail_errno(error, ARMDB_CANTOPEN, err, "cannot open %s", file->path);
     }
-}
-
-static int open_retrying(int dir_fd, const char *name, int flags)
-{
-    int fd;
-
-    do
-        fd = openat(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
-    while (fd < 0 && errno == EINTR);
-    return fd;
 }
 
 enum armdb_rc posix_file_open(struct adb_dir *base, const char *name, unsigned flags,
