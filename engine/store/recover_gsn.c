@@ -549,8 +549,9 @@ static void count_segment(const struct recovery *recovery, struct segment_state 
         const struct closed *closed =
             recovery_find_closed(recovery, note->txid_edit, note->txid_count);
 
+        /* A chunk of a later CLOSE, which is cut, lies behind frames that are, too. */
         if (note->kind != FRAME_CHUNK || closed == NULL ||
-            note->end > segment->candidate_end)
+            note->arg_a >= closed->chunks || note->end > segment->candidate_end)
             continue;
         keep_until(segment, note->end);
         widen(segment, closed->gsn);

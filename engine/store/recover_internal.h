@@ -101,6 +101,7 @@ struct closed {
     uint64_t txid_edit;
     uint64_t txid_count;
     uint64_t gsn;
+    uint64_t chunks; /* those with lower numbers are its own */
     bool out;
     const uint64_t *void_runs; /* borrowed */
     size_t void_run_count;

@@ -38,7 +38,9 @@ static int compare_closed(const void *a, const void *b)
         return x->txid_edit < y->txid_edit ? -1 : 1;
     if (x->txid_count != y->txid_count)
         return x->txid_count < y->txid_count ? -1 : 1;
-    return (int)x->out - (int)y->out; /* the one that counts first */
+    if (x->out != y->out)
+        return x->out ? 1 : -1; /* the one that counts first */
+    return x->gsn > y->gsn ? -1 : x->gsn < y->gsn;
 }
 
 static const struct manifest_verdict *find_verdict(const struct list *verdicts,
@@ -71,11 +73,13 @@ bool recovery_is_out(const struct recovery *recovery, uint64_t gsn,
 }
 
 /* A transaction that was prepared, changed and prepared again has several CLOSE frames
- * of one txid; at most one is not out, and it is sorted first. */
+ * of one txid; at most one is not out, and it is sorted first. It is the last one; where
+ * all are out, the last one is first, too: it has the most chunks. */
 const struct closed *recovery_find_closed(const struct recovery *recovery,
                                           uint64_t txid_edit, uint64_t txid_count)
 {
-    const struct closed wanted = {.txid_edit = txid_edit, .txid_count = txid_count};
+    const struct closed wanted = {
+        .txid_edit = txid_edit, .txid_count = txid_count, .gsn = UINT64_MAX};
     const struct closed *items = recovery->closed.items;
     size_t low = 0;
     size_t high = recovery->closed.count;
@@ -121,6 +125,7 @@ static enum armdb_rc load_closed(struct recovery *recovery, struct armdb_error *
         closed->txid_edit = from->txid_edit;
         closed->txid_count = from->txid_count;
         closed->gsn = from->gsn;
+        closed->chunks = UINT64_MAX; /* it was decided: no others were written */
         closed->out = recovery_is_out(recovery, from->gsn, FRAME_DOUBT_COMMIT);
         closed->void_runs = from->void_runs;
         closed->void_run_count = from->void_run_count;
@@ -220,6 +225,7 @@ static enum armdb_rc close_note(struct recovery *recovery, const struct frame_no
     closed->txid_edit = note->txid_edit;
     closed->txid_count = note->txid_count;
     closed->gsn = note->gsn;
+    closed->chunks = note->arg_a;
     closed->out = recovery_is_out(recovery, note->gsn, note->doubt);
     closed->void_runs = note->void_runs;
     closed->void_run_count = note->void_run_count;

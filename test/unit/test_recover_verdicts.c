@@ -220,6 +220,29 @@ static void an_aborted_chunked_transaction_is_out(void **state)
     finish(&w);
 }
 
+/* A transaction that was prepared, aborted and written on has chunks behind its first
+ * CLOSE. When the second one is cut, the log must not be kept up to them: what lies
+ * between would count for the next recovery. */
+static void a_chunk_behind_the_close_that_is_left_keeps_nothing(void **state)
+{
+    struct world w;
+    struct log_image *a;
+    uint64_t digest = FRAME_DIGEST_START;
+
+    (void)state;
+    begin(&w, 1);
+    a = log_of(&w, 0);
+    (void)commit(a, 1, "a", 0);
+    digest = frame_chain_chunk(digest, chunk(a, 5, 0, "x", 1));
+    close_chunks(a, 2, 5, 1, digest, 0, 0);
+    verdict(a, 3, 2, FRAME_OUTCOME_ABORT);
+    (void)commit(a, 5, "behind the gap", 0);
+    digest = frame_chain_chunk(digest, chunk(a, 5, 1, "y", 2));
+    close_chunks(a, 6, 5, 2, digest, 0, 0);
+    expect(&w, 3, "1:a", 0);
+    finish(&w);
+}
+
 static void chunks_without_a_close_do_not_exist(void **state)
 {
     struct world w;
@@ -377,6 +400,7 @@ int main(void)
         cmocka_unit_test(a_torn_chunk_takes_its_transaction_with_it),
         cmocka_unit_test(a_damaged_chunk_is_damage_and_the_rest_is_kept),
         cmocka_unit_test(an_aborted_chunked_transaction_is_out),
+        cmocka_unit_test(a_chunk_behind_the_close_that_is_left_keeps_nothing),
         cmocka_unit_test(chunks_without_a_close_do_not_exist),
         cmocka_unit_test(recovery_killed_at_any_call_can_be_done_again),
         cmocka_unit_test(recovery_without_memory_changes_nothing),
