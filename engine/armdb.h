@@ -807,7 +807,8 @@ struct armdb_segment {
     uint32_t shard;
     enum armdb_segment_state state;
     bool compacted;      /* a compaction wrote it, else commits did */
-    uint64_t records;    /* puts and deletes in it; UINT64_MAX: not counted */
+    bool has_hint;       /* beside it lies what the next opening needs to know of it */
+    uint64_t records;    /* puts and deletes in it, also those that do not count */
     uint64_t live_bytes; /* of records that are needed or the newest of their key */
     uint64_t dead_bytes; /* of the others, deletions among them */
     uint64_t length;     /* bytes that count, headers and gaps too */

@@ -150,10 +150,7 @@ static void add_segment(void *arg, const struct armdb_segment *segment)
     add_text(list, segment->name);
     add_text(list, state_name(segment->state));
     add_text(list, segment->compacted ? "compacted" : "log");
-    if (segment->records == UINT64_MAX)
-        (void)add_null(list);
-    else
-        add_number(list, segment->records);
+    add_number(list, segment->records);
     add_number(list, segment->live_bytes);
     add_number(list, segment->dead_bytes);
     add_number(list, segment->length);
@@ -166,6 +163,7 @@ static void add_segment(void *arg, const struct armdb_segment *segment)
         add_number(list, segment->gsn_high);
     }
     add_real(list, (double)segment->age_ms / 1000.0);
+    add_number(list, segment->has_hint);
     add_text(list, list->table);
 }
 
@@ -223,8 +221,8 @@ static const struct kind kinds[] = {
      "CREATE TABLE x(shard INTEGER, segment TEXT, state TEXT, kind TEXT, records "
      "INTEGER, "
      "live_bytes INTEGER, dead_bytes INTEGER, bytes INTEGER, file_bytes INTEGER, "
-     "gsn_low INTEGER, gsn_high INTEGER, age REAL, tbl TEXT HIDDEN)",
-     13, true, 20, fill_segments},
+     "gsn_low INTEGER, gsn_high INTEGER, age REAL, has_hint INTEGER, tbl TEXT HIDDEN)",
+     14, true, 20, fill_segments},
     {"armdb_stores",
      "CREATE TABLE x(path TEXT, uuid TEXT, io_engine TEXT, read_only INTEGER, "
      "wounded INTEGER, shards INTEGER, openers INTEGER, tables INTEGER, "

@@ -52,8 +52,9 @@ enum { /* on disk: never renumber */
        AT_NOTES = 168,
        AT_NOTES_BYTES = 176,
        AT_NOTES_CHECK = 184,
-       AT_CHECK = 192,
-       FOOTER_BYTES = 200,
+       AT_RECORDS = 192,
+       AT_CHECK = 200,
+       FOOTER_BYTES = 208,
        INDEX_BYTES = 24
 };
 
@@ -366,6 +367,7 @@ static void put_footer(const unsigned char store_uuid[16],
     adb_put_u64(footer + AT_END_RAW, end_raw);
     adb_put_u64(footer + AT_WATERMARK, hint->watermark_max);
     adb_put_u64(footer + AT_RECORD_BYTES, hint->record_bytes);
+    adb_put_u64(footer + AT_RECORDS, hint->record_count);
     adb_put_u64(footer + AT_ENTRIES, hint->run.entries);
     adb_put_u64(footer + AT_GSN_BASE, hint->run.gsn_base);
     adb_put_u64(footer + AT_KEY_MAX, hint->run.key_max);
@@ -667,6 +669,9 @@ enum armdb_rc hint_read(struct adb_dir *dir, const unsigned char store_uuid[16],
     }
     hint->watermark_max = adb_get_u64(r.footer + AT_WATERMARK);
     hint->record_bytes = adb_get_u64(r.footer + AT_RECORD_BYTES);
+    hint->record_count = adb_get_u64(r.footer + AT_RECORDS);
+    if (rc == ARMDB_OK && hint->record_count < hint->run.entries)
+        rc = refuse(&r, "it counts fewer records than keys", err);
     adb_free(ADB_MEM_LOG, part);
     close_reader(&r);
     if (rc != ARMDB_OK)

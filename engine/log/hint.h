@@ -49,6 +49,7 @@ struct hint {
     size_t note_count;
     uint64_t watermark_max; /* highest W in the segment's frames */
     uint64_t record_bytes;  /* of all its records, also those that count no more */
+    uint64_t record_count;  /* of them; no less than the run's entries */
 };
 
 void hint_fini(struct hint *hint);

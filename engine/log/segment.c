@@ -217,7 +217,6 @@ enum armdb_rc segment_open(struct adb_dir *dir, struct cache *cache,
     if (rc != ARMDB_OK)
         goto out;
     segment->seed = adb_check_seed(segment->header.identity);
-    segment->opened = true;
     note_age(segment);
     segment->length = listed->length;
     segment->gsn_low = listed->gsn_low;

@@ -38,12 +38,13 @@ struct segment {
 
     _Atomic uint64_t live_bytes; /* of records in a version chain; relaxed */
     _Atomic uint64_t body_bytes; /* of all records, as live bytes are counted; relaxed */
-    _Atomic uint64_t records;    /* put into it by this process; relaxed */
-    bool opened;                 /* constant: it has records from before, too */
+    _Atomic uint64_t records;    /* in it; relaxed */
     _Atomic bool compacting;     /* is an input now; relaxed, for display */
     _Atomic int64_t written_ns;  /* when last, as adb_mono_ns(), coarse; relaxed */
 
-    bool hint_done; /* it has a hint, or will have none; guarded by the manifest's lock */
+    /* Guarded by the manifest's lock. */
+    bool hint_done; /* it has a hint, or will have none */
+    bool hinted;    /* it has one */
 
     /* Compaction's alone, under its lock. */
     uint64_t kept_bytes; /* of tombstones that could not go */

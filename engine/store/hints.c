@@ -58,6 +58,7 @@ static enum armdb_rc name_hint(struct armdb *store, const struct manifest_segmen
 {
     struct log *log = &store->log;
     const struct manifest_segment *now;
+    struct segment *segment;
     enum armdb_rc rc = log_writable(log, err);
 
     adb_mutex_lock(&log->manifest_lock);
@@ -68,6 +69,9 @@ static enum armdb_rc name_hint(struct armdb *store, const struct manifest_segmen
                       (unsigned long long)listed->number);
     if (rc == ARMDB_OK)
         rc = hint_install(store->dir, listed->number, err);
+    segment = segtab_get(&log->segments, log_slot(log->slot_base, listed->number));
+    if (rc == ARMDB_OK && now != NULL && segment != NULL)
+        segment->hinted = true;
     adb_mutex_unlock(&log->manifest_lock);
     return rc == ARMDB_OK ? store->io->ops->dir_sync(store->dir, err) : rc;
 }
@@ -308,7 +312,7 @@ static bool same_hints(const struct hint *a, const struct hint *b)
     return a->run.entries == b->run.entries && a->run.len == b->run.len &&
            (a->run.len == 0 || memcmp(a->run.bytes, b->run.bytes, a->run.len) == 0) &&
            a->watermark_max == b->watermark_max && a->record_bytes == b->record_bytes &&
-           same_notes(a, b);
+           a->record_count == b->record_count && same_notes(a, b);
 }
 
 enum armdb_rc hint_check(struct armdb *store, uint64_t segment_number,

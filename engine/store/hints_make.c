@@ -428,6 +428,7 @@ static enum armdb_rc make_record(void *arg, const struct frame *frame,
                         "records of another kind than put and delete",
                         (unsigned long long)m->listed->number);
     m->hint->record_bytes += record_size_plain(record);
+    m->hint->record_count++;
     if (m->out || is_void(m, record) ||
         (entry.deleted && ADB_PLANTED("hint_of_live_keys")))
         return ARMDB_OK;

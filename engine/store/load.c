@@ -237,6 +237,9 @@ static void count_bytes(struct armdb *store, uint64_t slot_base,
         if (segment == NULL)
             continue;
         segment->hint_done = recovered->bytes[i].hinted;
+        segment->hinted = recovered->bytes[i].hinted;
+        atomic_store_explicit(&segment->records, recovered->bytes[i].record_count,
+                              memory_order_relaxed);
         atomic_store_explicit(&segment->body_bytes, recovered->bytes[i].record_bytes,
                               memory_order_relaxed);
     }

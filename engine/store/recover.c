@@ -526,6 +526,7 @@ static enum armdb_rc report_segments(struct recovery *recovery, struct armdb_err
 
         out->bytes[i].segment_number = segment->listed.number;
         out->bytes[i].record_bytes = segment->record_bytes;
+        out->bytes[i].record_count = segment->record_count;
         out->bytes[i].hinted = segment->hinted;
         out->hints.used += segment->hinted;
         out->hints.missing += segment->hint_rc == ARMDB_NOT_FOUND;

@@ -55,10 +55,12 @@ struct recover_hints {
     char why[200];    /* about one that was refused */
 };
 
-/* Bytes that all records of a segment would take alone, as live bytes are counted. */
+/* All records of a segment, and the bytes that they would take alone, as live bytes are
+ * counted. */
 struct recover_bytes {
     uint64_t segment_number;
     uint64_t record_bytes;
+    uint64_t record_count;
     bool hinted;
 };
 

@@ -79,6 +79,7 @@ struct segment_state {
     uint64_t deferred_at;
     bool hinted;           /* its hint was delivered: it is not read */
     uint64_t record_bytes; /* of all its records */
+    uint64_t record_count;
     enum armdb_rc hint_rc; /* ARMDB_OK: not asked for, or used */
     char hint_why[200];
 

@@ -42,6 +42,7 @@ struct reading {
     struct armdb_error *err;
     uint64_t limit;
     uint64_t record_bytes; /* of what was read, also of frames that are out */
+    uint64_t record_count;
     /* The frame whose records are being delivered. */
     bool out; /* it does not count: they are only counted */
     uint64_t gsn;
@@ -193,6 +194,7 @@ static enum armdb_rc deliver_record(void *arg, const struct frame *frame,
     uint64_t gsn = frame->kind == FRAME_MOVED ? record->gsn : reading->gsn;
 
     reading->record_bytes += record_size_plain(record);
+    reading->record_count++;
     if (reading->out)
         return ARMDB_OK;
     if (reading->void_run_count > 0 && !ADB_PLANTED("void_runs_ignored") &&
@@ -462,6 +464,7 @@ static bool use_hint(struct reading *reading, struct adb_file *file, enum armdb_
     segment->scan.tail = segment->listed.length;
     segment->scan.clean = true;
     segment->record_bytes = hint.record_bytes;
+    segment->record_count = hint.record_count;
     segment->hinted = *rc == ARMDB_OK;
     hint_fini(&hint);
     return true;
@@ -511,6 +514,7 @@ enum armdb_rc recovery_survey(struct recovery *recovery, struct segment_state *s
     if (rc == ARMDB_OK)
         rc = end_segment(&reading);
     segment->record_bytes = reading.record_bytes;
+    segment->record_count = reading.record_count;
 out:
     if (file != NULL)
         file->io->ops->file_close(file);
@@ -533,8 +537,10 @@ enum armdb_rc recovery_deliver(struct recovery *recovery, struct segment_state *
     if (!segment->keep || segment->hinted ||
         (segment->old && !segment->deferred && !recovery->restart))
         return ARMDB_OK;
-    if (recovery->restart)
+    if (recovery->restart) {
         segment->record_bytes = 0;
+        segment->record_count = 0;
+    }
     rc = open_segment(&reading, &file);
     if (rc == ARMDB_OK)
         rc = scan_segment(file, segment->name, &segment->header, segment->count_end,
@@ -542,6 +548,7 @@ enum armdb_rc recovery_deliver(struct recovery *recovery, struct segment_state *
     if (rc == ARMDB_OK)
         rc = end_segment(&reading);
     segment->record_bytes += reading.record_bytes;
+    segment->record_count += reading.record_count;
     if (file != NULL)
         file->io->ops->file_close(file);
     return rc;

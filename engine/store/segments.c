@@ -58,7 +58,8 @@ static void fill_in(struct log *log, struct segment *segment, struct armdb_segme
     out->number = segment->header.number;
     out->shard = segment->header.shard;
     out->compacted = segment->header.kind == SEGMENT_OUTPUT;
-    out->records = segment->opened ? UINT64_MAX : get(&segment->records);
+    out->records = get(&segment->records);
+    out->has_hint = segment->hinted;
     adb_mutex_lock(&shard->lock);
     out->state = state_of(log, segment);
     out->length = segment->length;

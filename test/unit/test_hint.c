@@ -14,7 +14,7 @@
 #include "engine/base/mem.h"
 #include "engine/log/hint.h"
 
-enum { FOOTER = 200, LENGTH = 100000 };
+enum { FOOTER = 208, LENGTH = 100000 };
 
 static const unsigned char uuid[16] = "sixteen bytes id";
 static struct adb_io *io;
@@ -58,6 +58,7 @@ static void make_hint(size_t count, bool notes, struct hint *hint)
     run_builder_destroy(builder);
     hint->watermark_max = 4321;
     hint->record_bytes = 98765;
+    hint->record_count = count + 5;
     if (!notes)
         return;
     hint->note_count = 2;
@@ -146,6 +147,7 @@ static void a_hint_is_read_back_as_it_was_written(void **state)
         assert_int_equal(got.run.block_count, want.run.block_count);
         assert_int_equal(got.watermark_max, want.watermark_max);
         assert_int_equal(got.record_bytes, want.record_bytes);
+        assert_int_equal(got.record_count, want.record_count);
         assert_int_equal(got.note_count, want.note_count);
         for (size_t k = 0; k < want.note_count; k++) {
             uint64_t *runs = want.notes[k].void_runs;
@@ -273,6 +275,7 @@ static void every_field_is_checked_behind_a_right_check(void **state)
         {176, 0, ARMDB_CORRUPT},
         {176, 7, ARMDB_CORRUPT},
         {176, UINT64_MAX - 7, ARMDB_CORRUPT},
+        {192, 39, ARMDB_CORRUPT}, /* fewer records than entries */
     };
     struct hint hint;
     unsigned char *bytes;

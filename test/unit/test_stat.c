@@ -21,6 +21,7 @@ enum { KEYS = 40, ROWS_MAX = 160, VALUE_MAX = 3000, TRANSACTIONS = 150 };
 static char folder[200];
 static struct armdb_error err;
 static uint64_t seed;
+static uint64_t hint_bytes_min; /* of stores that are opened; UINT64_MAX: no hints */
 
 #define OK(call) assert_int_equal((call), ARMDB_OK)
 
@@ -65,6 +66,7 @@ static void open_user(struct user *u, const char *path)
     options.segment_size = 1 << 20;
     options.cache_size = 8 << 20;
     options.compact_off = true;
+    options.hint_bytes_min = hint_bytes_min;
     OK(armdb_open(path, &options, &u->store, &err));
     OK(armdb_session_open(u->store, &u->session, &err));
     if (armdb_table_open(u->session, "t", NULL, &u->table, &err) == ARMDB_NOT_FOUND) {
@@ -644,6 +646,15 @@ static size_t count_state(const struct segments *all, enum armdb_segment_state s
     return count;
 }
 
+static size_t count_hints(const struct segments *all)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < all->count; i++)
+        count += all->items[i].has_hint;
+    return count;
+}
+
 /* Values of 1,000 bytes under the keys [first, last). */
 static void fill(struct user *u, unsigned first, unsigned last)
 {
@@ -683,6 +694,7 @@ static void expect_same_after_reopening(struct user *u, const char *what)
     struct stats *after;
 
     close_user(u);
+    hint_bytes_min = next_random(2) == 0 ? 0 : UINT64_MAX; /* written at the next close */
     open_user(u, folder);
     after = read_stats(u);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -790,9 +802,11 @@ static void reopened_segments_are_sealed_and_as_old_as_their_files(void **state)
     struct user u;
 
     (void)state;
+    hint_bytes_min = 0;
     open_user(&u, folder);
     fill(&u, 0, 3000);
     read_segments(&u, &before);
+    assert_false(before.items[before.count - 1].has_hint); /* it is the active one */
     close_user(&u);
     (void)nanosleep(&pause, NULL);
     open_user(&u, folder);
@@ -804,8 +818,15 @@ static void reopened_segments_are_sealed_and_as_old_as_their_files(void **state)
         assert_int_equal(after.items[i].gsn_low, before.items[i].gsn_low);
         assert_int_equal(after.items[i].gsn_high, before.items[i].gsn_high);
         assert_int_equal(after.items[i].live_bytes, before.items[i].live_bytes);
+        assert_int_equal(after.items[i].dead_bytes, before.items[i].dead_bytes);
+        assert_int_equal(after.items[i].records, before.items[i].records);
         assert_true(after.items[i].age_ms >= 40 && after.items[i].age_ms < 600000);
     }
+    for (int tries = 0; count_hints(&after) < after.count && tries < 400; tries++) {
+        (void)nanosleep(&pause, NULL); /* some are written in the background now */
+        read_segments(&u, &after);
+    }
+    assert_int_equal(count_hints(&after), after.count);
     close_user(&u);
 }
 
