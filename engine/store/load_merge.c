@@ -355,12 +355,12 @@ static void free_part(struct part *part)
 static enum armdb_rc part_of_table(struct load *load, struct range *range, uint64_t table,
                                    struct part **out)
 {
-    struct part *part = range->parts + range->part_count;
+    struct part *part;
     struct part *grown;
     enum armdb_rc rc;
 
-    *out = part - 1;
-    if (range->part_count > 0 && part[-1].tab->id == table)
+    *out = range->part_count > 0 ? &range->parts[range->part_count - 1] : NULL;
+    if (*out != NULL && (*out)->tab->id == table)
         return ARMDB_OK;
     grown =
         adb_realloc(ADB_MEM_LOG, range->parts, (range->part_count + 1) * sizeof *grown);
