@@ -25,7 +25,8 @@ STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdi
                  newid session snapshot cursor point range modify warm \
                  compact_internal compact_scan compact_write compact_install \
                  hints_make hook migrate stat segments keeper target backup \
-                 decisions verify_internal verify_index verify_log verify store
+                 decisions verify_internal verify_index verify_log verify \
+                 salvage_internal salvage_write salvage_read salvage store
 EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange keytext rowcodec \
                  token path options schema schema_private schema_row schema_agree \
                  plan conn shadow drop vtab txn restore update cursor \

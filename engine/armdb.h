@@ -236,6 +236,45 @@ enum armdb_rc armdb_verify(struct armdb *store, const struct armdb_watch *watch,
                            armdb_finding_visit *visit, void *arg,
                            struct armdb_error *err) ADB_MUST_CHECK;
 
+/* ---- Salvage --------------------------------------------------------------- */
+
+struct armdb_salvage_info {
+    uint64_t tables; /* with a definition, or made for rows that have lost theirs */
+    uint64_t rows;   /* that are in the new store */
+    uint64_t bytes;  /* of its segments */
+    uint64_t segments_read;
+    uint64_t lost; /* calls of visit that told of a loss */
+};
+
+/* Makes a new store in the folder `target` (absolute; missing, or empty) of everything
+ * in `store` that is still whole: of each key the newest row, if its checks are right.
+ * The new store has the uuid of the old one and the ids of its tables, so that it can
+ * take its place. What was lost is told by visit, as armdb_verify() tells it: rows whose
+ * value is damaged, by key; stretches in which nobody can say what stood, so that an
+ * older row may stand in the place of a newer one, or of a delete. Rows of a table whose
+ * definition is lost go into a table "lost_" and their id. `watch` may be NULL; *info is
+ * always filled.
+ *
+ * Memory: 56 bytes for each key in the log, deleted ones too, and 32 MiB.
+ * Errors:  ARMDB_CANTOPEN (the folder is not empty, among others), ARMDB_INTERRUPT,
+ *          ARMDB_WOUNDED (close it, and take its folder), ARMDB_IO, ARMDB_FULL,
+ *          ARMDB_NOMEM, ARMDB_FORKED. After one no store is there.
+ * Locking: any thread; others read and write on, and are not in it. */
+enum armdb_rc armdb_salvage(struct armdb *store, const char *target,
+                            const struct armdb_watch *watch, armdb_finding_visit *visit,
+                            void *arg, struct armdb_salvage_info *info,
+                            struct armdb_error *err) ADB_MUST_CHECK;
+/* The same for a store that does not open: `path` is its folder. A damaged or missing
+ * superblock costs nothing. Without a manifest every segment in the folder counts, and
+ * rows that were deleted or rolled back may be back. What a crash left is taken as it is,
+ * commits among it that nobody was told of. Nobody may have the store open
+ * (ARMDB_LOCKED). ARMDB_NOT_FOUND, ARMDB_NOTADB: no store is there. */
+enum armdb_rc armdb_salvage_folder(const char *path, const char *target,
+                                   const struct armdb_watch *watch,
+                                   armdb_finding_visit *visit, void *arg,
+                                   struct armdb_salvage_info *info,
+                                   struct armdb_error *err) ADB_MUST_CHECK;
+
 /* ---- Sessions -------------------------------------------------------------- */
 
 enum armdb_rc armdb_session_open(struct armdb *store, struct armdb_session **out,

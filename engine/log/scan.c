@@ -92,6 +92,26 @@ static enum armdb_rc grow_window(struct scanner *s, size_t bytes)
     return ARMDB_OK;
 }
 
+/* Page by page, with zeros for what cannot be read. */
+static enum armdb_rc read_patiently(struct scanner *s, unsigned char *p, size_t n,
+                                    uint64_t offset)
+{
+    for (size_t at = 0; at < n;) {
+        size_t left = n - at;
+        size_t step = PAGE_BYTES - (size_t)((offset + at) % PAGE_BYTES);
+        enum armdb_rc rc;
+
+        step = step < left ? step : left;
+        rc = adb_file_read(s->file, s->name, p + at, step, offset + at, s->err);
+        if (rc == ARMDB_NOMEM)
+            return rc;
+        if (rc != ARMDB_OK)
+            memset(p + at, 0, step);
+        at += step;
+    }
+    return ARMDB_OK;
+}
+
 /* Makes bytes [offset, offset + n) readable at *p; they lie below the limit. Bytes
  * before `offset` may leave the window. */
 static enum armdb_rc look_at(struct scanner *s, uint64_t offset, uint64_t n,
@@ -121,6 +141,9 @@ static enum armdb_rc look_at(struct scanner *s, uint64_t offset, uint64_t n,
         return rc;
     rc = adb_file_read(s->file, s->name, s->window + s->len,
                        (size_t)(stop - start) - s->len, start + s->len, s->err);
+    if (rc != ARMDB_OK && rc != ARMDB_NOMEM && s->visitor->patient)
+        rc = read_patiently(s, s->window + s->len, (size_t)(stop - start) - s->len,
+                            start + s->len);
     if (rc != ARMDB_OK) {
         s->len = 0;
         return rc;

@@ -33,6 +33,7 @@ struct scan_visitor {
                             const struct record *record, uint64_t offset); /* or NULL */
     enum armdb_rc (*damaged)(void *arg, const struct frame *frame, uint64_t offset);
     enum armdb_rc (*stretch)(void *arg, uint64_t from, uint64_t to); /* or both NULL */
+    bool patient; /* pages that the device does not give are taken for zeros */
 };
 
 struct scan_result {
@@ -47,8 +48,8 @@ struct scan_result {
 };
 
 /* Scans frames from SEGMENT_FIRST_FRAME up to `limit` bytes (UINT64_MAX: the file's
- * end). Errors of the device are returned, never taken for the end; so is
- * ARMDB_VERSION for a frame of an unknown kind. */
+ * end). Errors of the device are returned, never taken for the end (but see `patient`);
+ * so is ARMDB_VERSION for a frame of an unknown kind. */
 enum armdb_rc scan_segment(struct adb_file *file, const char *name,
                            const struct segment_header *header, uint64_t limit,
                            const struct scan_visitor *visitor, struct scan_result *result,

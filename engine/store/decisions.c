@@ -132,6 +132,7 @@ static enum armdb_rc take_close(struct decisions *decisions, const struct frame 
     close->txid_edit = frame->txid_edit;
     close->txid_count = frame->txid_count;
     close->gsn = frame->gsn;
+    close->doubt = frame->doubt;
     for (size_t i = 0; i < 2 * (size_t)(len / 16); i++)
         close->runs[i] = adb_get_u64(p + 8 * i);
     close->run_count = join_runs(close->runs, len / 16);

@@ -13,7 +13,8 @@ struct decided_close {
     uint64_t txid_edit;
     uint64_t txid_count;
     uint64_t gsn;
-    uint64_t *runs; /* owned: void ordinals, first and last, rising and apart */
+    enum frame_doubt doubt; /* commit, where the manifest knows it */
+    uint64_t *runs;         /* owned: void ordinals, first and last, rising and apart */
     size_t run_count;
 };
 
