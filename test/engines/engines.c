@@ -1,6 +1,7 @@
 /* engines.c - armdb, LMDB and RocksDB, called directly, side by side, in one run.
  *
- *   engines [--rows=N] [--value=B] [--ms=N] [--folder=DIR] [--only=NAME] [--json=FILE]
+ *   engines [--rows=N] [--value=B] [--ms=N] [--folder=DIR] [--json=FILE]
+ *           [--only=ENGINE] [--phase=PART OF A TITLE]
  *
  * Each engine lives in a child process of its own with the same rows in a folder of its
  * own. A phase runs in three rounds that alternate between the engines, `ms` milliseconds
@@ -28,6 +29,7 @@ struct run {
     uint64_t round_ns;
     char folder[900];
     const char *only;
+    const char *phase; /* after the load, only those whose titles have this; NULL: all */
     const char *json;
 };
 
@@ -302,6 +304,8 @@ static int run_all(const struct run *run)
             printf(" %10s", engines[e]->name);
     printf("  armdb by  each other\n");
     for (int p = 0; p < phase_count; p++) {
+        if (p > 0 && run->phase != NULL && strstr(phases[p].title, run->phase) == NULL)
+            continue;
         measure(run, children, p, rates[p]);
         if (p == 0)
             for (int e = 0; e < ENGINES; e++)
@@ -346,6 +350,8 @@ int main(int argc, char **argv)
             tmp = argv[i] + 9;
         else if (strncmp(argv[i], "--only=", 7) == 0)
             run.only = argv[i] + 7;
+        else if (strncmp(argv[i], "--phase=", 8) == 0)
+            run.phase = argv[i] + 8;
         else if (strncmp(argv[i], "--json=", 7) == 0)
             run.json = argv[i] + 7;
         else
