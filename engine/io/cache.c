@@ -192,7 +192,8 @@ const unsigned char *cache_pin_cached(struct cache_file *cf, uint64_t page_no)
 
 /* The entry may be an old one, its frame's memory may have gone: that is why nothing is
  * read here but the table, and the rest only prefetched, which never faults. */
-bool cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at, uint32_t bytes)
+uintptr_t cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at,
+                         uint32_t bytes)
 {
     _Atomic uint32_t *entry = cache_entry(cf, page_no);
     struct cache_dir *dir;
@@ -202,11 +203,11 @@ bool cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at, uint32
     uintptr_t from;
 
     if (entry == NULL)
-        return false;
+        return 0;
     /* Acquire: as in try_pin(). */
     id = cache_id_of(atomic_load_explicit(entry, memory_order_acquire));
     if (id == 0)
-        return false;
+        return 0;
     dir = atomic_load_explicit(&cf->cache->dir, memory_order_relaxed);
     extent = dir->at[id >> CACHE_SLOT_BITS];
     idx = id & (CACHE_SLOT_FRAMES - 1);
@@ -214,9 +215,8 @@ bool cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at, uint32
     /* An address, never followed: the extent may be unmapped at this moment. */
     from = (uintptr_t)atomic_load_explicit(&extent->base, memory_order_relaxed) +
            (uintptr_t)idx * CACHE_PAGE_BYTES + at;
-    for (uintptr_t p = from & ~(uintptr_t)63; p < from + bytes; p += 64)
-        __builtin_prefetch((const void *)p);
-    return true;
+    cache_prefetch_bytes(from, bytes);
+    return from;
 }
 
 void cache_prefetch_entry(struct cache_file *cf, uint64_t page_no)

@@ -65,8 +65,16 @@ const unsigned char *cache_pin_cached(struct cache_file *cf, uint64_t page_no);
 enum armdb_rc cache_pin(struct cache_file *cf, uint64_t page_no, const unsigned char **p,
                         struct armdb_error *err) ADB_MUST_CHECK;
 /* Brings `bytes` bytes at offset `at` of the page, and what a pin needs, towards the
- * processor if the page is in memory; false when it is not. Takes no pin; lock-free. */
-bool cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at, uint32_t bytes);
+ * processor if the page is in memory. Gives the address of that offset, only to be
+ * prefetched around, never to be read; 0 when the page is not in memory. Takes no pin;
+ * lock-free. */
+uintptr_t cache_prefetch(struct cache_file *cf, uint64_t page_no, uint32_t at,
+                         uint32_t bytes);
+static inline void cache_prefetch_bytes(uintptr_t from, uint32_t bytes)
+{
+    for (uintptr_t p = from & ~(uintptr_t)63; p < from + bytes; p += 64)
+        __builtin_prefetch((const void *)p);
+}
 /* The same for what cache_prefetch() itself looks at: called for many pages before it,
  * so that the misses overlap. */
 void cache_prefetch_entry(struct cache_file *cf, uint64_t page_no);

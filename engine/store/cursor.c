@@ -39,6 +39,16 @@ struct cursor_row {
     uint32_t value_len;
 };
 
+/* Compaction puts rows that follow one another into one page, or into as many as there
+ * are shards. The page of a value stays pinned when the cursor moves on, one for each
+ * segment or so, for the values behind it. */
+enum { HELD_PAGES = 8 };
+
+struct held_page {
+    struct armdb_value pin; /* owned; any value in it */
+    uint64_t location;      /* of that value's record */
+};
+
 enum cursor_mode { CURSOR_IDLE, CURSOR_KEY, CURSOR_LIST, CURSOR_RANGE };
 
 struct armdb_cursor {
@@ -59,7 +69,9 @@ struct armdb_cursor {
     unsigned char *bytes; /* owned: keys of the batch */
     size_t bytes_used;
     size_t bytes_capacity;
-    struct armdb_value value; /* of the current row, once asked for */
+    struct armdb_value value; /* of the current row; in a page that is held, or owned */
+    bool has_value;
+    struct held_page held[HELD_PAGES]; /* by slot of the segment */
 
     /* CURSOR_RANGE. */
     struct armdb_range range; /* its bounds point into `bounds` */
@@ -100,17 +112,33 @@ enum armdb_rc armdb_cursor_open(struct armdb_session *session, struct armdb_tabl
     return ARMDB_OK;
 }
 
+/* The cursor moves on. */
+static void leave_row(struct armdb_cursor *cursor)
+{
+    if (cursor->value.owner != NULL && !value_is_in_page(&cursor->value))
+        armdb_value_release(&cursor->value);
+    cursor->has_value = false;
+}
+
 static void drop_batch(struct armdb_cursor *cursor)
 {
-    if (cursor->value.owner != NULL)
-        armdb_value_release(&cursor->value);
+    leave_row(cursor);
     cursor->row_count = 0;
     cursor->row_at = 0;
+}
+
+static void drop_pages(struct armdb_cursor *cursor)
+{
+    leave_row(cursor);
+    for (int i = 0; i < HELD_PAGES; i++)
+        if (cursor->held[i].pin.owner != NULL)
+            armdb_value_release(&cursor->held[i].pin);
 }
 
 void armdb_cursor_reset(struct armdb_cursor *cursor)
 {
     drop_batch(cursor);
+    drop_pages(cursor);
     cursor->mode = CURSOR_IDLE;
     if (cursor->holds_snapshot)
         armdb_snapshot_release(cursor->session);
@@ -258,16 +286,34 @@ static uint32_t ahead_bytes(const struct cursor_row *row, uint32_t in_page)
     return (uint32_t)bytes;
 }
 
-/* Brings a record towards the processor if its page is in memory; false when the page
- * has to be read. Inside an epoch. */
-static bool prefetch_row(struct armdb *store, const struct cursor_row *row)
+/* Brings a record towards the processor if its page is in memory; gives its address, 0
+ * when the page has to be read. Inside an epoch. */
+static uintptr_t prefetch_row(const struct segment *segment, const struct cursor_row *row)
 {
-    struct segment *segment = row_segment(row, store);
     uint64_t offset = location_offset(row->location);
     uint32_t in_page = (uint32_t)(offset % CACHE_PAGE_BYTES);
 
-    return segment == NULL || cache_prefetch(segment->cf, offset / CACHE_PAGE_BYTES,
-                                             in_page, ahead_bytes(row, in_page));
+    return cache_prefetch(segment->cf, offset / CACHE_PAGE_BYTES, in_page,
+                          ahead_bytes(row, in_page));
+}
+
+/* The last row of a segment, or so, that was prefetched. */
+struct ahead_page {
+    uint64_t location;
+    uintptr_t address; /* 0: its page is not in memory */
+};
+
+/* Is the row in the page of that one? Then its bytes lie at a known distance, and the
+ * rest of the way there has been gone. */
+static bool prefetch_beside(const struct ahead_page *page, const struct cursor_row *row)
+{
+    if ((page->location ^ row->location) >= CACHE_PAGE_BYTES)
+        return false;
+    if (page->address != 0)
+        cache_prefetch_bytes(
+            page->address + row->location - page->location,
+            ahead_bytes(row, (uint32_t)(row->location % CACHE_PAGE_BYTES)));
+    return true;
 }
 
 /* Brings the batch's records towards the processor: cached ones by prefetch, in stages,
@@ -276,21 +322,32 @@ static void read_ahead(struct armdb_cursor *cursor)
 {
     struct armdb *store = cursor->session->store;
     struct cache_want wants[BATCH_MAX];
+    struct ahead_page pages[HELD_PAGES] = {{LOCATION_NONE, 0}};
     size_t count = 0;
 
     for (size_t i = 0; i < cursor->row_count; i++) {
-        struct segment *segment = row_segment(&cursor->rows[i], store);
+        const struct cursor_row *row = &cursor->rows[i];
+        struct segment *segment = row_segment(row, store);
 
         if (segment != NULL)
-            cache_prefetch_entry(segment->cf, location_offset(cursor->rows[i].location) /
-                                                  CACHE_PAGE_BYTES);
+            cache_prefetch_entry(segment->cf,
+                                 location_offset(row->location) / CACHE_PAGE_BYTES);
     }
     for (size_t i = 0; i < cursor->row_count; i++) {
         const struct cursor_row *row = &cursor->rows[i];
+        struct ahead_page *page = &pages[location_slot(row->location) % HELD_PAGES];
+        struct segment *segment;
 
-        if (prefetch_row(store, row))
+        if (prefetch_beside(page, row))
             continue;
-        wants[count].cf = row_segment(row, store)->cf;
+        segment = row_segment(row, store);
+        if (segment == NULL)
+            continue;
+        page->location = row->location;
+        page->address = prefetch_row(segment, row);
+        if (page->address != 0)
+            continue;
+        wants[count].cf = segment->cf;
         wants[count++].page_no = location_offset(row->location) / CACHE_PAGE_BYTES;
     }
     if (count > 1)
@@ -324,6 +381,7 @@ static enum armdb_rc find_one(struct armdb_cursor *cursor, const void *key,
     enum armdb_rc rc = ARMDB_OK;
     struct tab *tab = cursor->tab;
     uint64_t hash = hashmap_hash(tab->map, key, key_len);
+    struct segment *segment;
     node_ref ref;
     bool taken;
 
@@ -332,8 +390,11 @@ static enum armdb_rc find_one(struct armdb_cursor *cursor, const void *key,
     if (ref != 0) {
         stat_bump(&cursor->session->nodes_touched, 1);
         rc = take_row(cursor, ref, &taken);
-        if (rc == ARMDB_OK && taken)
-            (void)prefetch_row(cursor->session->store, &cursor->rows[0]);
+        segment = rc == ARMDB_OK && taken
+                      ? row_segment(&cursor->rows[0], cursor->session->store)
+                      : NULL;
+        if (segment != NULL)
+            (void)prefetch_row(segment, &cursor->rows[0]);
     }
     epoch_leave(cursor->session->slot);
     cursor->session->snapshot_read = true;
@@ -637,8 +698,7 @@ static enum armdb_rc refill_behind_current(struct armdb_cursor *cursor,
 
 static enum armdb_rc step(struct armdb_cursor *cursor, struct armdb_error *err)
 {
-    if (cursor->value.owner != NULL)
-        armdb_value_release(&cursor->value);
+    leave_row(cursor);
     if (cursor->mode == CURSOR_RANGE &&
         cursor->stage_generation != cursor->session->stage_generation)
         return refill_behind_current(cursor, err);
@@ -715,8 +775,7 @@ static enum armdb_rc skip(struct armdb_cursor *cursor, size_t len,
         return ADB_FAIL(ARMDB_MISUSE, err,
                         "a skip wants a row of a range and a part of "
                         "its key");
-    if (cursor->value.owner != NULL)
-        armdb_value_release(&cursor->value);
+    leave_row(cursor);
     end = end_of_group(cursor, len);
     if (end < cursor->row_count &&
         cursor->stage_generation == cursor->session->stage_generation) {
@@ -792,29 +851,49 @@ static bool find_again(struct armdb_cursor *cursor, struct cursor_row *row)
     return version != NULL;
 }
 
-enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value *value,
-                                 struct armdb_error *err)
+/* The value of a record in a page that is held. */
+static bool find_beside(struct armdb_cursor *cursor, const struct fetch *fetch)
+{
+    const struct held_page *held =
+        &cursor->held[location_slot(fetch->location) % HELD_PAGES];
+
+    if (held->pin.owner == NULL || (held->location ^ fetch->location) >= CACHE_PAGE_BYTES)
+        return false;
+    cursor->value = held->pin;
+    return fetch_beside(fetch, &cursor->value);
+}
+
+/* The value came with a pin of its own: its page is held from now on. */
+static void hold_page(struct armdb_cursor *cursor, uint64_t location)
+{
+    struct held_page *held = &cursor->held[location_slot(location) % HELD_PAGES];
+
+    if (!value_is_in_page(&cursor->value))
+        return;
+    if (held->pin.owner != NULL)
+        armdb_value_release(&held->pin);
+    held->pin = cursor->value;
+    held->location = location;
+}
+
+/* Reads the current row's value, wherever the record has gone meanwhile. */
+static enum armdb_rc read_value(struct armdb_cursor *cursor, struct armdb_error *err)
 {
     struct cursor_row *row = &cursor->rows[cursor->row_at];
-    struct fetch fetch;
+    struct fetch fetch = {
+        .tab = cursor->tab, .key = cursor->bytes + row->key_at, .key_len = row->key_len};
     enum armdb_rc rc = ARMDB_NOT_FOUND;
 
-    if (cursor->value.owner != NULL) {
-        *value = cursor->value;
-        return ARMDB_OK;
-    }
-    if (location_is_staged(row->location) &&
-        cursor->stage_generation != cursor->session->stage_generation &&
-        !find_again(cursor, row))
-        return ADB_FAIL(ARMDB_MISUSE, err, "the row was rolled back while it was read");
-    stat_bump(&cursor->session->values_read, 1);
     while (rc == ARMDB_NOT_FOUND) {
-        fetch.tab = cursor->tab;
         fetch.location = row->location;
         fetch.value_len = row->value_len;
-        fetch.key = cursor->bytes + row->key_at;
-        fetch.key_len = row->key_len;
+        if (find_beside(cursor, &fetch)) {
+            rc = ARMDB_OK;
+            break;
+        }
         rc = fetch_value(cursor->session, &fetch, &cursor->value, err);
+        if (rc == ARMDB_OK)
+            hold_page(cursor, row->location);
         if (rc == ARMDB_NOT_FOUND) {
             uint64_t gone = row->location;
 
@@ -827,6 +906,25 @@ enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value
                                 "the index points into a segment that is gone");
         }
     }
+    cursor->has_value = rc == ARMDB_OK;
+    return rc;
+}
+
+enum armdb_rc armdb_cursor_value(struct armdb_cursor *cursor, struct armdb_value *value,
+                                 struct armdb_error *err)
+{
+    struct cursor_row *row = &cursor->rows[cursor->row_at];
+    enum armdb_rc rc = ARMDB_OK;
+
+    if (!cursor->has_value) {
+        if (location_is_staged(row->location) &&
+            cursor->stage_generation != cursor->session->stage_generation &&
+            !find_again(cursor, row))
+            return ADB_FAIL(ARMDB_MISUSE, err,
+                            "the row was rolled back while it was read");
+        stat_bump(&cursor->session->values_read, 1);
+        rc = read_value(cursor, err);
+    }
     if (rc == ARMDB_OK)
         *value = cursor->value;
     return rc;
@@ -837,9 +935,14 @@ enum armdb_rc cursor_take_value(struct armdb_cursor *cursor, struct armdb_value 
 {
     enum armdb_rc rc = armdb_cursor_value(cursor, value, err);
 
-    if (rc == ARMDB_OK)
+    if (rc != ARMDB_OK)
+        return rc;
+    if (value_is_in_page(value))
+        value_pin_again(value);
+    else
         memset(&cursor->value, 0, sizeof cursor->value);
-    return rc;
+    cursor->has_value = false;
+    return ARMDB_OK;
 }
 
 void cursor_see_all(struct armdb_cursor *cursor)

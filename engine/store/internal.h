@@ -410,6 +410,14 @@ enum armdb_rc fetch_value(struct armdb_session *session, const struct fetch *fet
                           struct armdb_value *value,
                           struct armdb_error *err) ADB_MUST_CHECK;
 
+/* Does its pin hold the page that it lies in? */
+bool value_is_in_page(const struct armdb_value *value);
+/* One more pin of such a one. */
+void value_pin_again(const struct armdb_value *value);
+/* Turns *value, which lies in the page of this record, into the record's, with no pin of
+ * its own. False when the record has to be verified first or does not lie in one page. */
+bool fetch_beside(const struct fetch *fetch, struct armdb_value *value);
+
 /* Makes *value the owner of `bytes`, which were taken for ADB_MEM_TXN. */
 void value_of_copy(struct armdb_value *value, unsigned char *bytes, size_t len);
 

@@ -181,6 +181,30 @@ static enum armdb_rc fetch_logged(const struct segment *segment,
     return ARMDB_OK;
 }
 
+bool value_is_in_page(const struct armdb_value *value)
+{
+    return value->kind == VALUE_PAGE;
+}
+
+void value_pin_again(const struct armdb_value *value)
+{
+    cache_pin_again(value->owner);
+}
+
+bool fetch_beside(const struct fetch *fetch, struct armdb_value *value)
+{
+    size_t in_page = (size_t)(fetch->location % CACHE_PAGE_BYTES);
+    const unsigned char *p = (const unsigned char *)value->owner + in_page;
+    struct record record;
+
+    if (record_decode(p, CACHE_PAGE_BYTES - in_page, &record) != ARMDB_OK ||
+        record.size < VERIFIED_GRANULE || !cache_verified(p))
+        return false;
+    value->data = record.value;
+    value->len = record.value_len;
+    return true;
+}
+
 void value_of_copy(struct armdb_value *value, unsigned char *bytes, size_t len)
 {
     value->data = bytes;

@@ -205,7 +205,7 @@ static size_t choose_pages(struct warming *w, const struct wanted_pages *pages,
         }
         if ((word & 1) == 0)
             continue;
-        if (cache_prefetch(segment->cf, *page, 0, 0)) {
+        if (cache_prefetch(segment->cf, *page, 0, 0) != 0) {
             w->info->pages_found++;
             continue;
         }

@@ -448,6 +448,57 @@ static void a_cursor_walks_a_prefix_both_ways(void **state)
     api_close(&f);
 }
 
+/* Values of many lengths, some of one page, some over it; asked for here and there, held
+ * on to while the cursor moves. Compacted, neighbours lie beside one another. */
+static void values_are_right_whichever_rows_are_asked(void **state)
+{
+    struct api f;
+    struct armdb_compact_info info;
+    static unsigned char bytes[9000];
+
+    (void)state;
+    api_open(&f);
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < 3000; i++) {
+            unsigned char key[2] = {(unsigned char)(i >> 8), (unsigned char)i};
+            size_t len = i % 97 == 0 ? 8000 : i % 7 == 0 ? i % 20 : 50 + i % 300;
+
+            memset(bytes, (int)(i % 251), len);
+            OK(armdb_put(f.session, f.table, key, 2, bytes, len, &api_err));
+            if (i % 50 == 49)
+                OK(armdb_commit(f.session, &api_err));
+        }
+    for (uint32_t turn = 0; turn < 8; turn++) {
+        struct armdb_range range = {.reverse = turn % 2 != 0};
+        struct armdb_cursor *cursor;
+        enum armdb_rc rc;
+        uint32_t rows = 0;
+
+        if (turn == 4)
+            OK(armdb_compact(f.store, NULL, &info, &api_err));
+        OK(armdb_cursor_open(f.session, f.table, &cursor, &api_err));
+        for (rc = armdb_cursor_seek_range(cursor, &range, &api_err); rc == ARMDB_OK;
+             rc = armdb_cursor_next(cursor, &api_err), rows++) {
+            uint32_t i = range.reverse ? 2999 - rows : rows;
+            struct armdb_value value;
+
+            if (rows % (turn / 2 % 2 + 1) != 0)
+                continue; /* every row, or every second one */
+            OK(armdb_cursor_value(cursor, &value, &api_err));
+            assert_int_equal(value.len, armdb_cursor_value_len(cursor));
+            assert_int_equal(value.len, i % 97 == 0  ? 8000
+                                        : i % 7 == 0 ? i % 20
+                                                     : 50 + i % 300);
+            for (size_t n = 0; n < value.len; n += 49)
+                assert_int_equal(((const unsigned char *)value.data)[n], i % 251);
+        }
+        assert_int_equal(rc, ARMDB_DONE);
+        assert_int_equal(rows, 3000);
+        armdb_cursor_close(cursor);
+    }
+    api_close(&f);
+}
+
 static bool says_stop(void *arg)
 {
     return ++*(int *)arg > 1;
@@ -494,6 +545,7 @@ int main(void)
         cmocka_unit_test(bounds_are_inclusive_exclusive_or_open_at_both_ends),
         cmocka_unit_test(prefixes_cover_their_keys_and_no_others),
         cmocka_unit_test(a_cursor_walks_a_prefix_both_ways),
+        cmocka_unit_test(values_are_right_whichever_rows_are_asked),
         cmocka_unit_test(a_long_count_and_a_warming_can_be_stopped),
     };
 

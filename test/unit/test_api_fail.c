@@ -229,6 +229,30 @@ static void a_damaged_row_is_an_error_and_never_absent(void **state)
     REFUSED(armdb_cas(f.session, f.table, DAMAGED, 6, "x", 1, "y", 1, &api_err),
             ARMDB_CORRUPT);
     assert_false(armdb_in_transaction(f.session));
+    /* A scan that comes from a neighbour in the same page meets it, too, and goes on. */
+    range.low = "k01990";
+    range.limit_hint = 40;
+    for (int reverse = 0; reverse < 2; reverse++) {
+        struct armdb_cursor *cursor;
+
+        if (reverse) {
+            range =
+                (struct armdb_range){.high = "k02010", .high_len = 6, .reverse = true};
+            range.high_bound = ARMDB_BOUND_INCLUSIVE;
+        }
+        OK(armdb_cursor_open(f.session, f.table, &cursor, &api_err));
+        OK(armdb_cursor_seek_range(cursor, &range, &api_err));
+        for (int i = 0; i < 20; i++) {
+            const void *at;
+            size_t len;
+
+            armdb_cursor_key(cursor, &at, &len);
+            REFUSED(armdb_cursor_value(cursor, &value, &api_err),
+                    memcmp(at, DAMAGED, 6) == 0 ? ARMDB_CORRUPT : ARMDB_OK);
+            OK(armdb_cursor_next(cursor, &api_err));
+        }
+        armdb_cursor_close(cursor);
+    }
     /* What needs no old value mends it. */
     op.table = f.table;
     OK(armdb_batch(f.session, &op, 1, NULL, &api_err));
