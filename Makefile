@@ -121,7 +121,7 @@ TEST_FLAGS = $(BASE_FLAGS) $(WARN_COMMON) -Wno-null-dereference \
   $(CPPFLAGS) $(CFLAGS)
 
 LINK_FLAGS := $(filter -fsanitize=% --coverage,$(FLAVOR_FLAGS)) \
-  $(if $(filter cov,$(FLAVOR)),-Wl$(comma)--wrap=_exit) \
+  $(if $(filter cov,$(FLAVOR)),-Wl$(comma)--wrap=_exit -u __gcov_dump) \
   -Wl,-z,relro,-z,now -Wl,--as-needed
 ENGINE_LIBS := -luring -lpthread
 ifeq ($(filter asan tsan fuzz,$(FLAVOR)),)
@@ -333,6 +333,16 @@ tsan: ## the unit tests that start threads, under ThreadSanitizer
 tsan-run: $(call threaded,unit)
 	@$(RUN) unit-tsan $(call threaded,unit)
 .PHONY: asan-run tsan-run
+
+# Descriptors and threads are counted by the tests themselves.
+VALGRIND = valgrind -q --error-exitcode=99 --leak-check=full \
+  --errors-for-leak-kinds=definite,indirect --child-silent-after-fork=yes
+
+valgrind: ## the unit tests under valgrind
+	+@$(AGAIN) FLAVOR=debug valgrind-run
+valgrind-run: $(call programs,unit)
+	@TIMEOUT=3000 WRAP='$(VALGRIND)' $(RUN) unit-valgrind $(call programs,unit)
+.PHONY: valgrind-run
 
 fuzz-check: ## every fuzzing program: its seeds, then a fixed number of runs
 	+@$(AGAIN) FLAVOR=fuzz fuzz-check-run

@@ -9,6 +9,8 @@
 # exit code. "skip - text" (or cmocka's skip) is reported and not counted. A program
 # that ends badly, or not within TIMEOUT seconds, has at least one failed test.
 #
+# $WRAP is a command that each program is run by (valgrind).
+#
 # Output of each program is kept in build/results/SUITE/NAME.log; what failed is
 # shown. Counts are kept beside it, so that --summary can add them up.
 
@@ -37,7 +39,7 @@ run_one()
     program=$2
     name=$(basename "$program")
     log=$results/$suite/$name.log
-    prefix=
+    prefix=$WRAP
     # ThreadSanitizer of gcc 12 does not know the wide address randomization of
     # newer kernels.
     if [ "$FLAVOR" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then

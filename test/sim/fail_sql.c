@@ -44,13 +44,20 @@ struct kind {
     enum source source;
     bool sticky;
     int error;
+    bool only_sync; /* one fails, the next one succeeds */
 };
 static const struct kind kinds[] = {
-    {"engine", ENGINE_MEMORY, false, 0},    {"engine-all", ENGINE_MEMORY, true, 0},
-    {"sqlite", SQLITE_MEMORY, false, 0},    {"sqlite-all", SQLITE_MEMORY, true, 0},
-    {"eio", IO_CALLS, false, EIO},          {"eio-all", IO_CALLS, true, EIO},
-    {"enospc", IO_CALLS, false, ENOSPC},    {"enospc-all", IO_CALLS, true, ENOSPC},
-    {"emfile-all", IO_CALLS, true, EMFILE},
+    {"engine", ENGINE_MEMORY, false, 0, false},
+    {"engine-all", ENGINE_MEMORY, true, 0, false},
+    {"sqlite", SQLITE_MEMORY, false, 0, false},
+    {"sqlite-all", SQLITE_MEMORY, true, 0, false},
+    {"eio", IO_CALLS, false, EIO, false},
+    {"eio-all", IO_CALLS, true, EIO, false},
+    {"enospc", IO_CALLS, false, ENOSPC, false},
+    {"enospc-all", IO_CALLS, true, ENOSPC, false},
+    {"edquot", IO_CALLS, false, EDQUOT, false},
+    {"emfile-all", IO_CALLS, true, EMFILE, false},
+    {"sync", IO_CALLS, false, EIO, true},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0], SCRIPTS_MAX = 20 };
 
@@ -117,8 +124,10 @@ struct trial {
 
 static void arm(struct trial *t)
 {
-    struct sim_fault fault = {
-        .at = t->n, .sticky = t->kind->sticky, .error = t->kind->error};
+    struct sim_fault fault = {.at = t->n,
+                              .sticky = t->kind->sticky,
+                              .error = t->kind->error,
+                              .only_sync = t->kind->only_sync};
 
     switch (t->kind->source) {
     case ENGINE_MEMORY:
@@ -220,7 +229,7 @@ static bool is_right(const struct kind *kind, int rc)
     case IO_CALLS:
         break;
     }
-    if (kind->error == ENOSPC)
+    if (kind->error == ENOSPC || kind->error == EDQUOT)
         return rc == SQLITE_FULL || rc == SQLITE_IOERR;
     return rc == SQLITE_IOERR || rc == SQLITE_CANTOPEN;
 }
