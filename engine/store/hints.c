@@ -92,7 +92,7 @@ static enum armdb_rc write_one(struct armdb *store, const struct manifest_segmen
     hint_fini(&hint);
     if (rc != ARMDB_OK)
         return rc;
-    if (gsn_durable(&store->log.gsn) < mark && !ADB_PLANTED("hint_before_verdict"))
+    if (gsn_durable(&store->log.gsn) < mark)
         rc = log_sync_all(&store->log, err);
     if (rc == ARMDB_OK)
         rc = name_hint(store, listed, err);

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "engine/base/mem.h"
+#include "engine/log/hint.h"
 #include "test/sim/sim_disk.h"
 #include "test/sim/sim_media.h"
 #include "test/sim/sim_run.h"
@@ -43,6 +44,9 @@ static const struct sim_plan plans[] = {
     {"compact", SIM_ODD_ENDS | SIM_ROTATE | SIM_DDL | SIM_COMPACT, 2, 3, 6, -1},
     {"moved", SIM_ODD_ENDS | SIM_ROTATE | SIM_CHUNKS | SIM_COMPACT, 2, 2, 7, -1},
     {"together", SIM_ODD_ENDS | SIM_ROTATE | SIM_COMPACT | SIM_BACKUP, 2, 3, 5, -1},
+    {"hints", SIM_ODD_ENDS | SIM_ROTATE | SIM_DDL | SIM_HINTS, 2, 2, 7, -1},
+    {"hinted", SIM_ODD_ENDS | SIM_ROTATE | SIM_CHUNKS | SIM_COMPACT | SIM_HINTS, 2, 2, 6,
+     -1},
     {"direct", SIM_ODD_ENDS | SIM_ROTATE | SIM_DIRECT, 2, 2, 6, ARMDB_SYNC_FULL},
 };
 enum { PLANS = sizeof plans / sizeof plans[0], HASHES_MAX = 16, JOBS_MAX = 64 };
@@ -205,6 +209,23 @@ static void go_on(struct job *job, const struct recorded *run, struct sim_disk *
     sim_disk_destroy(copy);
 }
 
+/* Closed, a store leaves no hint without its segment, and none on its way. */
+static void check_names(const struct sim_disk *disk)
+{
+    for (size_t i = 0; i < disk->names.count; i++) {
+        const struct sim_name *name = &disk->names.list[i];
+        char segment[SIM_NAME_MAX];
+        bool temporary;
+        uint64_t number;
+
+        if (!hint_name_parse(name->name, &number, &temporary))
+            continue;
+        segment_name(number, segment);
+        if (temporary || sim_names_find(&disk->names, name->dir, segment) == NULL)
+            sim_fail("%s is left in the folder of a closed store", name->name);
+    }
+}
+
 static void close_and_reopen(struct job *job, const struct sim_plan *plan,
                              struct sim_disk *image, struct armdb *store,
                              const struct sim_state *found)
@@ -212,6 +233,7 @@ static void close_and_reopen(struct job *job, const struct sim_plan *plan,
     struct sim_state again;
 
     armdb_close(store);
+    check_names(image);
     store = open_store(plan, image);
     sim_state_read(store, &again);
     sim_state_same(&again, found, "opened again");
@@ -326,6 +348,8 @@ static void run_once(void *arg)
     sim_run(store, plan, seed, (seed & 1) != 0, &history);
     if ((seed & 1) == 0)
         abandon(disk, store);
+    else
+        check_names(disk);
     check_nothing_left("after the run");
     job->counts->runs++;
 

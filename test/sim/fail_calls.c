@@ -40,6 +40,8 @@ static const struct sim_plan plans[] = {
     {"backup", SIM_BACKUP | SIM_ROTATE | SIM_FAULTS, 2, 1, 4, ARMDB_SYNC_FULL},
     {"compact", SIM_COMPACT | SIM_ROTATE | SIM_ODD_ENDS | SIM_FAULTS, 2, 1, 5,
      ARMDB_SYNC_FULL},
+    {"hints", SIM_HINTS | SIM_CHUNKS | SIM_ROTATE | SIM_ODD_ENDS | SIM_FAULTS, 2, 1, 4,
+     -1},
     {"large", SIM_LARGE | SIM_FAULTS, 2, 1, 5, ARMDB_SYNC_NORMAL},
     {"steps", SIM_STEPS | SIM_CHUNKS | SIM_ODD_ENDS | SIM_FAULTS, 2, 1, 5,
      ARMDB_SYNC_FULL},

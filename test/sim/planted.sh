@@ -61,6 +61,9 @@ check tombstone_dropped_early enumerate --plan=compact
 check output_not_synced enumerate --plan=compact
 check verdict_compacted_away enumerate --plan=compact
 check stale_location_used enumerate --plan=moved
+check hint_of_live_keys enumerate --plan=hints
+check hint_of_aborted enumerate --plan=hints
+check orphan_hint enumerate --plan=hinted
 check failed_sync_believed fail_calls
 check wound_forgotten found
 check table_id_reused found

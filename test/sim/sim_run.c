@@ -92,6 +92,8 @@ static enum armdb_rc open_at(const char *path, const struct sim_plan *plan,
     options.io_engine = ARMDB_IO_PLAIN;
     options.io_direct = (plan->what & SIM_DIRECT) != 0;
     options.compact_off = (plan->what & SIM_COMPACT) == 0; /* they have enough to do */
+    if ((plan->what & SIM_HINTS) != 0)
+        options.hint_bytes_min = 1;
     rc = armdb_open(path, &options, out, err);
     if (rc != ARMDB_OK)
         return rc;

@@ -16,6 +16,7 @@ enum {
     SIM_BACKUP = 1 << 8,   /* a backup while sessions write */
     SIM_COMPACT = 1 << 9,  /* compactions while sessions write */
     SIM_STEPS = 1 << 10,   /* rows written by batches and read-modify-writes */
+    SIM_HINTS = 1 << 11,   /* every sealed segment gets a hint */
     SIM_FAULTS = 1 << 7    /* calls may fail: the transaction is rolled back */
 };
 
