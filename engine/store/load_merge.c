@@ -214,8 +214,9 @@ struct tournament {
     const struct range *range;
     struct player *players; /* owned */
     size_t count;
-    size_t *losers; /* owned; [0] is the winner */
-    size_t prefix;  /* bytes that all keys of the range share */
+    size_t *losers;       /* owned; [0] is the winner */
+    size_t prefix;        /* bytes that all keys of the range share */
+    uint64_t high_digest; /* of the range's end */
 };
 
 static uint64_t digest_of(const struct tournament *t, const struct run_entry *e)
@@ -229,14 +230,26 @@ static uint64_t digest_of(const struct tournament *t, const struct run_entry *e)
     return digest;
 }
 
+/* Below the end of the range? */
+static bool is_inside(const struct tournament *t, const struct player *p)
+{
+    const struct run_entry *high = t->range->high;
+
+    if (high == NULL || p->entry.table < high->table)
+        return true;
+    if (t->prefix == 0 && p->entry.table == high->table && p->digest < t->high_digest)
+        return true;
+    return run_compare_keys(&p->entry, high) < 0;
+}
+
 /* The player's next entry inside the range. */
 static void step_player(const struct tournament *t, struct player *p)
 {
-    p->ended =
-        !run_next(&p->cursor, &p->entry) ||
-        (t->range->high != NULL && run_compare_keys(&p->entry, t->range->high) >= 0);
-    if (!p->ended)
-        p->digest = digest_of(t, &p->entry);
+    p->ended = !run_next(&p->cursor, &p->entry);
+    if (p->ended)
+        return;
+    p->digest = digest_of(t, &p->entry);
+    p->ended = !is_inside(t, p);
 }
 
 /* Rising keys; of one key the newest record first. */
@@ -302,6 +315,7 @@ static enum armdb_rc begin_tournament(struct tournament *t)
 
     t->count = t->load->run_count;
     t->prefix = common_prefix(t->range);
+    t->high_digest = t->range->high == NULL ? 0 : digest_of(t, t->range->high);
     t->players = adb_alloc_zero(ADB_MEM_LOG, t->count * sizeof *t->players);
     t->losers = adb_alloc(ADB_MEM_LOG, t->count * sizeof *t->losers);
     if (t->players == NULL || t->losers == NULL)
@@ -441,6 +455,7 @@ static enum armdb_rc keep_row(struct load *load, struct range *range, size_t run
 /* The key of the newest record seen, whose other records are passed over. */
 struct newest {
     bool any;
+    uint64_t digest;
     struct run_entry entry;
     unsigned char *key; /* owned */
 };
@@ -455,10 +470,10 @@ static size_t longest_key(const struct load *load)
     return longest;
 }
 
-static bool is_older(const struct newest *newest, const struct run_entry *e)
+static bool is_older(const struct newest *newest, const struct player *p)
 {
-    return newest->any && e->key_len == newest->entry.key_len &&
-           run_compare_keys(&newest->entry, e) == 0;
+    return newest->any && p->digest == newest->digest &&
+           run_compare_keys(&newest->entry, &p->entry) == 0;
 }
 
 static enum armdb_rc merge_range(struct load *load, size_t i)
@@ -477,8 +492,9 @@ static enum armdb_rc merge_range(struct load *load, size_t i)
 
         if (p->ended)
             break;
-        if (!is_older(&newest, &p->entry)) {
+        if (!is_older(&newest, p)) {
             newest.any = true;
+            newest.digest = p->digest;
             newest.entry = p->entry;
             if (p->entry.key_len > 0)
                 memcpy(newest.key, p->entry.key, p->entry.key_len);
