@@ -5,8 +5,10 @@
  * compactions) are closed and opened for reading only, which changes nothing: with all
  * hints, with none, with each one damaged. Rows, counts and bytes must be the same. */
 #include <dirent.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -591,6 +593,142 @@ static void a_reader_leaves_hints_as_they_are(void **state)
     assert_int_equal(picture.hints_missing, 1);
 }
 
+/* ---- Everything at once ---- */
+
+enum { WRITERS = 3, WRITER_KEYS = 400 };
+
+struct writer {
+    pthread_t thread;
+    struct armdb *store;
+    unsigned index;
+    uint64_t random;
+    bool rows[WRITER_KEYS];
+    enum armdb_rc rc;
+    struct armdb_error err;
+};
+
+static _Atomic bool writers_end;
+
+static uint64_t next_of(struct writer *w)
+{
+    w->random = w->random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return w->random >> 33;
+}
+
+/* Keys of its own, a row or none. */
+static void *write_rows(void *arg)
+{
+    struct writer *w = arg;
+    struct armdb_session *session = NULL;
+    struct armdb_table *table = NULL;
+    char value[900];
+
+    memset(value, 'v', sizeof value);
+    w->rc = armdb_session_open(w->store, &session, &w->err);
+    if (w->rc == ARMDB_OK)
+        w->rc = armdb_table_open(session, "t", NULL, &table, &w->err);
+    while (w->rc == ARMDB_OK &&
+           !atomic_load_explicit(&writers_end, memory_order_relaxed)) {
+        for (int n = 0; n < 20 && w->rc == ARMDB_OK; n++) {
+            uint32_t i = (uint32_t)(next_of(w) % WRITER_KEYS);
+            char key[24];
+            size_t len = (size_t)snprintf(key, sizeof key, "%u:%u", w->index, i);
+
+            if (w->rows[i] && next_of(w) % 3 == 0)
+                w->rc = armdb_delete(session, table, key, len, &w->err);
+            else
+                w->rc = armdb_put(session, table, key, len, value,
+                                  next_of(w) % sizeof value, &w->err);
+            if (w->rc == ARMDB_OK)
+                w->rows[i] = armdb_value_len(session, table, key, len, &(uint64_t){0},
+                                             &w->err) == ARMDB_OK;
+        }
+        if (w->rc == ARMDB_OK && next_of(w) % 3 == 0)
+            w->rc = armdb_prepare(session, ARMDB_DOUBT_ABORT, &w->err);
+        if (w->rc == ARMDB_OK)
+            w->rc = armdb_commit(session, &w->err);
+    }
+    armdb_table_close(table);
+    armdb_session_close(session);
+    return NULL;
+}
+
+static void *compact_on(void *arg)
+{
+    struct writer *w = arg;
+
+    while (w->rc == ARMDB_OK &&
+           !atomic_load_explicit(&writers_end, memory_order_relaxed)) {
+        struct armdb_compact_info info;
+
+        w->rc = armdb_compact(w->store, NULL, &info, &w->err);
+    }
+    return NULL;
+}
+
+/* No hint says another thing than its segment, at any moment. */
+static void *check_on(void *arg)
+{
+    struct writer *w = arg;
+
+    for (uint64_t number = 1; !atomic_load_explicit(&writers_end, memory_order_relaxed);
+         number++) {
+        enum armdb_rc rc = hint_check(w->store, number, &w->err);
+
+        if (rc == ARMDB_CORRUPT) {
+            w->rc = rc;
+            return NULL;
+        }
+        if (rc == ARMDB_NOT_FOUND && number > gsn_last(&w->store->log.gsn))
+            number = 0;
+    }
+    return NULL;
+}
+
+static void writers_compactions_and_hints_do_not_disturb_one_another(void **state)
+{
+    void *(*const runs[])(void *) = {write_rows, write_rows, write_rows, compact_on,
+                                     check_on};
+    enum { THREADS = sizeof runs / sizeof runs[0] };
+    const char *path = *state;
+    static struct writer w[THREADS];
+    static struct picture with;
+    static struct picture without;
+    const struct timespec while_ = {2, 0};
+    struct api f;
+    uint64_t rows = 0;
+
+    memset(w, 0, sizeof w);
+    open_store(&f, path);
+    atomic_store_explicit(&writers_end, false, memory_order_relaxed);
+    for (unsigned i = 0; i < THREADS; i++) {
+        w[i].store = f.store;
+        w[i].index = i;
+        w[i].random = next_random();
+        assert_int_equal(pthread_create(&w[i].thread, NULL, runs[i], &w[i]), 0);
+    }
+    (void)nanosleep(&while_, NULL);
+    atomic_store_explicit(&writers_end, true, memory_order_relaxed);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(w[i].thread, NULL), 0);
+    for (unsigned i = 0; i < THREADS; i++) {
+        if (w[i].rc != ARMDB_OK)
+            fail_msg("thread %u: %s", i, w[i].err.text);
+        for (unsigned k = 0; k < WRITER_KEYS; k++)
+            rows += w[i].rows[k];
+    }
+    api_close(&f);
+    assert_no_orphans(path);
+    take_picture(path, &with);
+    assert_true(with.hints_used > 0);
+    assert_int_equal(with.rows, rows);
+    list_files(path, ".hint");
+    for (size_t i = 0; i < name_count; i++)
+        remove_named(path, names[i]);
+    take_picture(path, &without);
+    assert_same(&with, &without);
+}
+
 static void segments_that_are_too_short_have_none(void **state)
 {
     const char *path = *state;
@@ -686,6 +824,7 @@ int main(void)
         TEST(sealed_segments_get_their_hint_while_the_store_is_open),
         TEST(a_hint_that_is_lacking_is_written_by_the_next_opening),
         TEST(a_reader_leaves_hints_as_they_are),
+        TEST(writers_compactions_and_hints_do_not_disturb_one_another),
         TEST(segments_that_are_too_short_have_none),
         TEST(a_hint_that_lies_is_found_by_the_check),
         TEST(opening_without_memory_says_so),
