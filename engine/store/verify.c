@@ -4,7 +4,7 @@
  *   2  the moment (engine/log/moment.c): which segments, how long. What lies below
  *      never changes, so that writers go on undisturbed
  *   3  every byte of every segment: header, frames, records, values, gaps, length
- *   4  every record that counts against the index
+ *   4  every record that counts against the index; hints against their segments
  *   5  every entry of the index against the log, hash map against order index,
  *      the number of rows against the count
  *
@@ -96,7 +96,7 @@ static enum armdb_rc verify_superblock(struct verify *v)
 /* A file that should not be there. */
 struct stray {
     char name[STRAY_NAME_MAX];
-    bool segment;
+    const char *kind;
 };
 
 /* What is seen of the folder while the manifest lock is held, to be reported after. */
@@ -112,24 +112,40 @@ struct folder {
 
 /* Nobody lists it, has it open or makes it: a compaction's output is not listed yet, its
  * inputs are open for as long as they have their names. */
-static ADB_NOT_SHARED bool is_stray_segment(struct log *log, const char *name)
+static ADB_NOT_SHARED bool is_stray_number(struct log *log, uint64_t number)
 {
-    uint64_t number;
-
-    return segment_name_parse(name, &number) && number != log->locked.output &&
+    return number != log->locked.output &&
            manifest_find(&log->locked.manifest, number) == NULL &&
            (number <= log->slot_base ||
             segtab_get(&log->segments, log_slot(log->slot_base, number)) == NULL);
 }
 
+/* NULL: it is none. A hint on its way has a name of its own. */
+static const char *stray_kind(struct log *log, const char *name)
+{
+    uint64_t number;
+    bool temporary;
+
+    if (strcmp(name, MANIFEST_NAME ".tmp") == 0 ||
+        strcmp(name, SUPERBLOCK_NAME ".tmp") == 0)
+        return "left over from a replacement that did not finish";
+    if (segment_name_parse(name, &number))
+        return is_stray_number(log, number) ? "a segment that the manifest does not list"
+                                            : NULL;
+    if (hint_name_parse(name, &number, &temporary) && !temporary)
+        return is_stray_number(log, number)
+                   ? "the hint of a segment that the manifest does not list"
+                   : NULL;
+    return NULL;
+}
+
 static bool look_at_name(void *arg, const char *name)
 {
     struct folder *folder = arg;
-    bool segment = is_stray_segment(&folder->store->log, name);
+    const char *kind = stray_kind(&folder->store->log, name);
     struct stray *stray;
 
-    if (!segment && strcmp(name, MANIFEST_NAME ".tmp") != 0 &&
-        strcmp(name, SUPERBLOCK_NAME ".tmp") != 0)
+    if (kind == NULL)
         return true;
     stray = list_push(&folder->strays, sizeof *stray);
     if (stray == NULL) {
@@ -137,7 +153,7 @@ static bool look_at_name(void *arg, const char *name)
         return false;
     }
     (void)snprintf(stray->name, sizeof stray->name, "%s", name);
-    stray->segment = segment;
+    stray->kind = kind;
     return true;
 }
 
@@ -186,13 +202,8 @@ static enum armdb_rc verify_folder(struct verify *v)
     for (size_t i = 0; i < folder.strays.count; i++) {
         struct verify_place place = {.file = strays[i].name};
 
-        verify_report(v, &place,
-                      strays[i].segment
-                          ? "nothing: the next opening removes it if it is ours"
-                          : "nothing: the next opening removes it",
-                      strays[i].segment ? "a segment that the manifest does not list"
-                                        : "left over from a replacement that did not "
-                                          "finish");
+        verify_report(v, &place, "nothing: the next opening removes it if it is ours",
+                      "%s", strays[i].kind);
     }
     adb_free(ADB_MEM_LOG, folder.strays.items);
     return folder.manifest_rc == ARMDB_NOMEM || folder.list_rc == ARMDB_NOMEM
@@ -329,6 +340,44 @@ static enum armdb_rc take_moment(struct verify *v)
     return ARMDB_OK;
 }
 
+/* A hint that is wrong costs a scan at the next opening, or worse if nobody noticed. */
+static enum armdb_rc verify_hint(struct verify *v, const struct verify_segment *segment)
+{
+    char name[HINT_NAME_MAX];
+    struct verify_place place = {.file = name};
+    struct armdb_error error = {.rc = ARMDB_OK};
+    struct adb_file *file = NULL;
+    const struct adb_io_ops *ops = v->store->dir->io->ops;
+    enum armdb_rc rc;
+
+    hint_name(segment->listed.number, name);
+    rc = ops->file_open(v->store->dir, name, 0, &file, &error);
+    if (rc == ARMDB_NOT_FOUND)
+        return ARMDB_OK; /* small and new segments have none */
+    if (rc == ARMDB_OK) {
+        ops->file_close(file);
+        rc = hint_check(v->store, segment->listed.number, &error);
+    }
+    if (rc == ARMDB_NOMEM)
+        return verify_nomem(v);
+    if (rc != ARMDB_OK && rc != ARMDB_NOT_FOUND && rc != ARMDB_BUSY)
+        verify_report(v, &place, "nothing: the next opening reads the segment instead",
+                      "%s", error.text);
+    return ARMDB_OK;
+}
+
+static enum armdb_rc verify_hints(struct verify *v)
+{
+    enum armdb_rc rc = ARMDB_OK;
+
+    for (size_t i = 0; rc == ARMDB_OK && i < v->segment_count; i++) {
+        rc = verify_check(v);
+        if (rc == ARMDB_OK && v->segments[i].readable)
+            rc = verify_hint(v, &v->segments[i]);
+    }
+    return rc;
+}
+
 static enum armdb_rc verify_segments(struct verify *v)
 {
     bool left = false;
@@ -340,7 +389,7 @@ static enum armdb_rc verify_segments(struct verify *v)
         rc = verify_recheck(v, &left);
     if (rc == ARMDB_OK && left)
         rc = verify_newer(v);
-    return rc;
+    return rc == ARMDB_OK ? verify_hints(v) : rc;
 }
 
 static void verify_fini(struct verify *v)

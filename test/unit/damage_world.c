@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/log/hint.h"
 #include "engine/log/location.h"
 #include "engine/log/scan.h"
 
@@ -18,6 +19,7 @@ enum { PATH_BYTES = 300, FRAME_KINDS = 8 };
 
 char damage_folder[200];
 struct armdb_error damage_err;
+static bool with_hints;
 
 void damage_run(const char *format, ...)
 {
@@ -77,6 +79,7 @@ enum armdb_rc damage_open(struct damage_fixture *f, const char *name)
     options.cache_size = 1 << 20;
     options.io_engine = ARMDB_IO_PLAIN;
     options.compact_off = true; /* files change by hand alone */
+    options.hint_bytes_min = with_hints ? 0 : UINT64_MAX;
     rc = armdb_open(path, &options, &f->store, &damage_err);
     if (rc == ARMDB_OK)
         rc = armdb_session_open(f->store, &f->session, &damage_err);
@@ -173,10 +176,11 @@ static void verdicts(void)
     damage_close(&f);
 }
 
-void damage_make_store(void)
+void damage_make_store(bool hints)
 {
     struct damage_fixture f;
 
+    with_hints = hints;
     memset(damage_written, 0, sizeof damage_written);
     first_opening();
     compaction();
@@ -281,9 +285,14 @@ static enum armdb_rc look_at_record(void *arg, const struct frame *frame,
         sort = 3;
     (void)snprintf(name, sizeof name, "record of frame kind %d", (int)frame->kind);
     if (look->records[frame->kind][sort]++ < each_max) {
-        for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
-            (void)damage_add_region(look->file, look->end, offset + heads[i], WHAT_OTHER,
-                                    name);
+        for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+            struct damage_region *region = damage_add_region(
+                look->file, look->end, offset + heads[i], WHAT_OTHER, name);
+
+            region->in_row = is_live(look, record, offset);
+            if (region->in_row)
+                memcpy(&region->key, record->key, sizeof region->key);
+        }
         for (size_t i = 0; record->value_len > 0 && i < 4; i++) {
             struct damage_region *region =
                 damage_add_region(look->file, offset, offset + values[i],
@@ -323,6 +332,23 @@ static void list_segment(struct looking *look, const struct manifest_segment *li
     assert_true(result.end >= listed->length || result.sealed);
 }
 
+/* Of a hint: all of its parts, from its header to its end. */
+static void list_hint(uint64_t number)
+{
+    char name[HINT_NAME_MAX];
+    char path[PATH_BYTES];
+    struct stat st;
+
+    hint_name(number, name);
+    (void)snprintf(path, sizeof path, "%s/a/%s", damage_folder, name);
+    if (stat(path, &st) != 0)
+        return;
+    for (uint64_t at = 0; at < (uint64_t)st.st_size;
+         at += at < 160 ? 8 : (uint64_t)st.st_size / 24 + 1)
+        (void)damage_add_region(name, 0, at, WHAT_HINT, "hint");
+    (void)damage_add_region(name, 0, (uint64_t)st.st_size - 1, WHAT_HINT, "hint's end");
+}
+
 void damage_list_regions(struct damage_fixture *f, int each)
 {
     const struct manifest *manifest = &f->store->log.locked.manifest;
@@ -339,8 +365,10 @@ void damage_list_regions(struct damage_fixture *f, int each)
     assert_int_equal(stat(path, &st), 0);
     for (uint64_t at = 0; at < (uint64_t)st.st_size; at += at < 104 ? 4 : 12)
         (void)damage_add_region(MANIFEST_NAME, 0, at, WHAT_CLOSED, "manifest");
-    for (size_t i = 0; i < manifest->segment_count; i++)
+    for (size_t i = 0; i < manifest->segment_count; i++) {
         list_segment(&look, &manifest->segments[i]);
+        list_hint(manifest->segments[i].number);
+    }
     for (int kind = FRAME_COMMIT; kind <= FRAME_SEAL; kind++)
         if (look.headers[kind] == 0)
             fail_msg("the store has no frame of kind %d", kind);

@@ -14,7 +14,7 @@
 #include "engine/log/segfile.h"
 #include "engine/store/internal.h"
 
-enum { DAMAGE_KEYS = 160, DAMAGE_VALUE_MAX = 20000, DAMAGE_REGIONS_MAX = 600 };
+enum { DAMAGE_KEYS = 160, DAMAGE_VALUE_MAX = 20000, DAMAGE_REGIONS_MAX = 1000 };
 
 #define OK(call) assert_int_equal((call), ARMDB_OK)
 
@@ -43,12 +43,13 @@ size_t damage_value_of(uint32_t key, uint32_t round, unsigned char *value);
 /* Writes the keys from first to last, and notes it. */
 void damage_put(struct damage_fixture *f, uint32_t first, uint32_t last, uint32_t round);
 void damage_commit(struct damage_fixture *f);
-/* Makes the store "a". */
-void damage_make_store(void);
+/* Makes the store "a", with hints for all its segments or without any. */
+void damage_make_store(bool hints);
 
 enum what {
     WHAT_CLOSED, /* the store does not open */
     WHAT_VALUE,  /* of one row, or of none that is needed */
+    WHAT_HINT,   /* of a hint: nothing is needed of it */
     WHAT_OTHER
 };
 
@@ -58,6 +59,7 @@ struct damage_region {
     uint64_t at;   /* the byte */
     enum what what;
     bool has_key; /* the row that cannot be read */
+    bool in_row;  /* the head of a row's record: only a hint knows whose */
     uint32_t key;
     char name[48];
 };

@@ -35,7 +35,7 @@ static void see(void *arg, const struct armdb_finding *finding)
     seen->count++;
     seen->hits += region != NULL && finding->file != NULL &&
                   strcmp(finding->file, region->file) == 0 &&
-                  (region->what == WHAT_CLOSED ||
+                  (region->what == WHAT_CLOSED || region->what == WHAT_HINT ||
                    (finding->has_offset && finding->offset >= region->from &&
                     finding->offset <= region->at)) &&
                   (!region->has_key ||
@@ -175,7 +175,7 @@ static void verify_finds_a_flipped_bit_in_every_region(void **unused)
     struct damage_fixture f;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(true);
     OK(damage_open(&f, "a"));
     damage_list_regions(&f, 2);
     assert_int_equal(verify(&f, NULL).count, 0);
@@ -199,12 +199,49 @@ static void a_flipped_bit_gives_the_right_rows_or_the_right_error(void **unused)
     struct damage_fixture f;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     OK(damage_open(&f, "a"));
     damage_list_regions(&f, 1); /* each opening syncs */
     damage_close(&f);
     for (size_t i = 0; i < damage_region_count; i++)
         check_region(&damage_regions[i]);
+}
+
+/* Opened by hints: they know the keys, and so each row but the damaged one is there. */
+static void with_hints_only_the_damaged_row_is_an_error(void **unused)
+{
+    struct damage_fixture f;
+    size_t hints = 0;
+    uint32_t failed;
+    enum armdb_rc rc;
+
+    (void)unused;
+    damage_make_store(true);
+    OK(damage_open(&f, "a"));
+    damage_list_regions(&f, 1);
+    damage_close(&f);
+    for (size_t i = 0; i < damage_region_count; i++) {
+        const struct damage_region *region = &damage_regions[i];
+        bool costs = region->has_key || region->in_row;
+
+        if (region->what == WHAT_CLOSED || i % 3 != 0) /* each opening syncs */
+            continue;
+        hints += region->what == WHAT_HINT;
+        damage_copy_store("a", region->file);
+        damage_flip("b", region);
+        rc = damage_open(&f, "b");
+        if (rc != ARMDB_OK) { /* the table's definition */
+            assert_int_equal(rc, ARMDB_CORRUPT);
+        } else {
+            failed = region->key;
+            assert_int_equal(check_keys(&f, &failed), costs);
+            assert_int_equal(failed, region->key);
+            (void)check_scan(&f, &rc);
+            assert_int_equal(rc, costs ? ARMDB_CORRUPT : ARMDB_DONE);
+        }
+        damage_close(&f);
+    }
+    assert_true(hints > 10);
 }
 
 /* The store as a kill leaves it while its last segment is being damage_written. */
@@ -216,7 +253,7 @@ static void damage_behind_a_kill_cuts_the_last_transaction_alone(void **unused)
     uint64_t end;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     OK(damage_open(&f, "a"));
     damage_put(&f, 20, 24, 6);
     damage_commit(&f);
@@ -226,7 +263,7 @@ static void damage_behind_a_kill_cuts_the_last_transaction_alone(void **unused)
     damage_commit(&f);
     end = f.store->log.shards[0].locked.active->length;
     damage_region_count = 0;
-    for (uint64_t at = SEGMENT_FIRST_FRAME; at < end; at += 67)
+    for (uint64_t at = SEGMENT_FIRST_FRAME; at < end; at += 131)
         (void)damage_add_region(f.store->log.shards[0].locked.active->name, 0, at,
                                 WHAT_OTHER, "tail");
     first = damage_region_count;
@@ -284,6 +321,7 @@ int main(void)
     cmocka_unit_test_setup_teardown(name, damage_make_folder, damage_remove_folder)
         T(verify_finds_a_flipped_bit_in_every_region),
         T(a_flipped_bit_gives_the_right_rows_or_the_right_error),
+        T(with_hints_only_the_damaged_row_is_an_error),
         T(damage_behind_a_kill_cuts_the_last_transaction_alone),
     };
 

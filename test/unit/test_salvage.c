@@ -126,7 +126,7 @@ static void everything_of_a_whole_store_is_saved(void **unused)
     uint32_t key = 7;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     OK(damage_open(&f, "a"));
     memset(&told, 0, sizeof told);
     OK(armdb_salvage(f.store, below("new"), NULL, tell, &told, &info, &damage_err));
@@ -168,7 +168,7 @@ static void writers_go_on_and_what_is_undecided_is_not_saved(void **unused)
     struct armdb_session *other;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     OK(damage_open(&f, "a"));
     damage_put(&f, 80, 85, 6);
     damage_commit(&f);
@@ -204,7 +204,7 @@ static void a_store_that_does_not_open_is_saved_from_its_folder(void **unused)
     };
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     for (size_t i = 0; i < sizeof killers / sizeof killers[0]; i++) {
         struct armdb_salvage_info info;
         struct damage_fixture f;
@@ -230,7 +230,7 @@ static void a_missing_segment_costs_its_own_rows(void **unused)
     const struct manifest *manifest;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     OK(damage_open(&f, "a"));
     manifest =
         &f.store->log.locked.manifest; /* keys 70 to 79 are in the newest segment */
@@ -286,7 +286,7 @@ static void a_flipped_bit_costs_what_it_covers(void **unused)
     struct damage_fixture f;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     OK(damage_open(&f, "a"));
     damage_list_regions(&f, 1);
     damage_close(&f);
@@ -304,7 +304,7 @@ static void rows_without_a_definition_get_a_table(void **unused)
     size_t at;
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     OK(damage_open(&f, "a"));
     damage_list_regions(&f, 1);
     damage_close(&f);
@@ -340,7 +340,7 @@ static void an_interrupted_salvage_leaves_no_store(void **unused)
     struct armdb_watch watch = {stop_at_third, &asked};
 
     (void)unused;
-    damage_make_store();
+    damage_make_store(false);
     assert_int_equal(armdb_salvage_folder(below("a"), below("new"), &watch, tell, &told,
                                           &info, &damage_err),
                      ARMDB_INTERRUPT);
