@@ -114,9 +114,9 @@ static bool takes_gsn(enum frame_kind kind)
 /* What the fields say together. */
 static bool is_sound(const struct frame *frame)
 {
-    if (takes_gsn(frame->kind) != (frame->gsn != 0) || frame->gsn >= RECORD_GSN_LIMIT)
+    if (takes_gsn(frame->kind) != (frame->gsn != 0) || frame->gsn >= RECORD_NUMBER_LIMIT)
         return false;
-    if (frame->watermark >= RECORD_GSN_LIMIT || frame->settled >= RECORD_GSN_LIMIT)
+    if (frame->watermark >= RECORD_NUMBER_LIMIT || frame->settled >= RECORD_NUMBER_LIMIT)
         return false;
     if ((frame->kind == FRAME_VERDICT) != (frame->outcome != 0))
         return false;

@@ -43,7 +43,6 @@ enum { /* on disk: never renumber */
 };
 
 enum { MANIFEST_BYTES_MAX = 1 << 30 };
-#define NUMBER_LIMIT (UINT64_C(1) << 63)
 
 static const unsigned char magic[8] = {'a', 'r', 'm', 'd', 'b', 'M', 'a', 'n'};
 
@@ -311,7 +310,7 @@ static enum armdb_rc read_segment(struct input *in, uint64_t above, uint64_t bel
         return refuse(in, "a segment's reserved bytes");
     if (segment->number <= above || segment->number >= below)
         return refuse(in, "segment numbers out of order");
-    if (segment->gsn_low > segment->gsn_high || segment->gsn_high >= RECORD_GSN_LIMIT)
+    if (segment->gsn_low > segment->gsn_high || segment->gsn_high >= RECORD_NUMBER_LIMIT)
         return refuse(in, "a segment's GSN range");
     if (segment->sealed) {
         if (segment->length < SEGMENT_FIRST_FRAME ||
@@ -437,9 +436,11 @@ static enum armdb_rc check_frame(const unsigned char *bytes, size_t n,
 /* Counters that only grow: one that could wrap was never counted there. */
 static bool numbers_ok(const struct manifest *manifest)
 {
-    return manifest->watermark < RECORD_GSN_LIMIT &&
-           manifest->feed_horizon < RECORD_GSN_LIMIT && manifest->edit < NUMBER_LIMIT &&
-           manifest->next_segment < NUMBER_LIMIT && manifest->next_table < NUMBER_LIMIT;
+    return manifest->watermark < RECORD_NUMBER_LIMIT &&
+           manifest->feed_horizon < RECORD_NUMBER_LIMIT &&
+           manifest->edit < RECORD_NUMBER_LIMIT &&
+           manifest->next_segment < RECORD_NUMBER_LIMIT &&
+           manifest->next_table < RECORD_NUMBER_LIMIT;
 }
 
 enum armdb_rc manifest_decode(const unsigned char *bytes, size_t n,

@@ -153,7 +153,8 @@ static inline bool take_varint(const unsigned char *p, size_t left, size_t *at,
 static bool is_sound(const struct record *record)
 {
     if (record->key_len > RECORD_KEY_BYTES_MAX ||
-        record->value_len > RECORD_VALUE_BYTES_MAX || record->gsn >= RECORD_GSN_LIMIT)
+        record->value_len > RECORD_VALUE_BYTES_MAX ||
+        record->gsn >= RECORD_NUMBER_LIMIT || record->table >= RECORD_NUMBER_LIMIT)
         return false;
     if (record->kind == RECORD_PUT)
         return true;

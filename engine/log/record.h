@@ -36,9 +36,13 @@ enum { /* on disk: never renumber */
        RECORD_RESERVED_FLAG = 1 << 7
 };
 
-/* On disk: every GSN, in whatever file, is below this. In memory one bit of 64 says
- * something else. No store comes near it: a file that claims more is damaged. */
-#define RECORD_GSN_LIMIT (UINT64_C(1) << 63)
+/* On disk: every GSN, table id and segment number, in whatever file, and the manifest's
+ * counters are below this: in memory one bit of 64 says something else, and none may
+ * wrap. A file that claims more is damaged. A store that has counted beyond
+ * NUMBER_OPEN_MAX does not open, so no writer comes near the limit: there are years
+ * between them. */
+#define RECORD_NUMBER_LIMIT (UINT64_C(1) << 63)
+#define RECORD_NUMBER_OPEN_MAX (UINT64_C(1) << 62)
 /* The limits of engine/armdb.h, for a reader. */
 enum { RECORD_KEY_BYTES_MAX = 1 << 20, RECORD_VALUE_BYTES_MAX = 1 << 30 };
 

@@ -146,7 +146,7 @@ enum armdb_rc segment_header_decode(const unsigned char page[SEGMENT_HEADER_BYTE
     if (rc != ARMDB_OK)
         return rc;
     header->watermark = adb_get_u64(page + AT_WATERMARK);
-    if (header->watermark >= RECORD_GSN_LIMIT)
+    if (header->watermark >= RECORD_NUMBER_LIMIT)
         return ADB_FAIL(ARMDB_CORRUPT, err,
                         "the header of segment %s has a watermark that no store reaches",
                         name);

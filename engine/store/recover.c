@@ -199,6 +199,8 @@ static bool visit_name(void *arg, const char *name)
     char *kept;
 
     if (segment_name_parse(name, &number)) {
+        if (number > RECORD_NUMBER_OPEN_MAX)
+            return true; /* never a name of ours: there is no number above it */
         if (number > leftovers->number_highest)
             leftovers->number_highest = number;
         if (manifest_find(leftovers->manifest, number) != NULL)
@@ -259,8 +261,7 @@ static enum armdb_rc remove_leftovers(struct recovery *recovery, struct armdb_er
         rc = remove_leftover(
             recovery, (const char *)leftovers.names.items + i * SEGMENT_NAME_MAX, err);
     /* A foreign file may keep its name: ours get higher numbers. */
-    if (leftovers.number_highest >= manifest->next_segment &&
-        leftovers.number_highest != UINT64_MAX)
+    if (leftovers.number_highest >= manifest->next_segment)
         manifest->next_segment = leftovers.number_highest + 1;
     adb_free(ADB_MEM_LOG, leftovers.names.items);
     return rc;
@@ -560,6 +561,27 @@ static void recovery_fini(struct recovery *recovery)
     adb_free(ADB_MEM_LOG, recovery->aborts.items);
 }
 
+/* What only grows has not grown out of reach (record.h). */
+static enum armdb_rc check_counters(const struct recovery *recovery,
+                                    struct armdb_error *err)
+{
+    const struct manifest *manifest = &recovery->out->manifest;
+    uint64_t highest = recovery->gsn;
+
+    if (manifest->edit > highest)
+        highest = manifest->edit;
+    if (manifest->next_segment > highest)
+        highest = manifest->next_segment;
+    if (manifest->next_table > highest)
+        highest = manifest->next_table;
+    if (highest <= RECORD_NUMBER_OPEN_MAX)
+        return ARMDB_OK;
+    return ADB_FAIL(ARMDB_CORRUPT, err,
+                    "the store has counted to %llu, which no store reaches: restore it "
+                    "from a backup",
+                    (unsigned long long)highest);
+}
+
 static enum armdb_rc run_recovery(struct recovery *recovery, unsigned threads,
                                   struct armdb_error *err)
 {
@@ -581,6 +603,8 @@ static enum armdb_rc run_recovery(struct recovery *recovery, unsigned threads,
         rc = run_pass(recovery, threads, recovery_survey, err);
     if (rc == ARMDB_OK)
         rc = recovery_decide(recovery, err);
+    if (rc == ARMDB_OK)
+        rc = check_counters(recovery, err);
     if (rc == ARMDB_OK && recovery->restart)
         rc = recovery->sink->restart(recovery->sink->arg);
     if (rc == ARMDB_OK)

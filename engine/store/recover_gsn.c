@@ -611,11 +611,6 @@ enum armdb_rc recovery_decide(struct recovery *recovery, struct armdb_error *err
     }
     if (rc == ARMDB_OK)
         rc = find_gsn(recovery, err);
-    if (rc == ARMDB_OK && recovery->gsn > RECORD_GSN_LIMIT / 2)
-        rc = ADB_FAIL(ARMDB_CORRUPT, err,
-                      "the log says that %llu transactions were committed, which no "
-                      "store reaches: restore the store from a backup",
-                      (unsigned long long)recovery->gsn);
     if (rc == ARMDB_OK)
         rc = recovery_gather_verdicts(recovery, err);
     if (rc == ARMDB_OK)

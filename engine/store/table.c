@@ -104,7 +104,7 @@ enum armdb_rc catalog_decode(const struct armdb_value *value, struct catalog_row
                         p[0], CATALOG_FORMAT);
     memcpy(row->uuid, p + 1, 16);
     n = adb_get_varint(p + CATALOG_HEAD, value->len - CATALOG_HEAD, &row->id);
-    if (n == 0 || row->id == 0)
+    if (n == 0 || row->id == 0 || row->id >= RECORD_NUMBER_LIMIT)
         return ADB_FAIL(ARMDB_CORRUPT, err, "a row of the catalogue has no table id");
     row->schema = p + CATALOG_HEAD + n;
     row->schema_len = value->len - CATALOG_HEAD - n;
@@ -491,7 +491,8 @@ static bool is_listed(const struct listed_ids *listed, uint64_t id)
 
 /* A table id that records still bear is never given to another table, though its own was
  * dropped: they would be that one's rows. The manifest may be older than the table. */
-static void pass_ids_seen(struct armdb *store, const struct listed_ids *listed)
+static enum armdb_rc pass_ids_seen(struct armdb *store, const struct listed_ids *listed,
+                                   struct armdb_error *err)
 {
     uint64_t next = atomic_load_explicit(&store->log.next_table, memory_order_relaxed);
 
@@ -504,6 +505,12 @@ static void pass_ids_seen(struct armdb *store, const struct listed_ids *listed)
             next = tab->id + 1;
     adb_mutex_unlock(&store->catalog_lock);
     atomic_store_explicit(&store->log.next_table, next, memory_order_relaxed);
+    if (next > RECORD_NUMBER_OPEN_MAX)
+        return ADB_FAIL(ARMDB_CORRUPT, err,
+                        "the store %s has rows of table %llu, which no store reaches: "
+                        "restore it from a backup",
+                        store->path, (unsigned long long)(next - 1));
+    return ARMDB_OK;
 }
 
 /* Takes the tables that nobody lists or uses out of the store's list. */
@@ -532,6 +539,7 @@ enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err)
 {
     enum armdb_rc rc;
     struct armdb_session *session = NULL;
+    enum armdb_rc passed = ARMDB_OK;
     struct listed_ids listed = {NULL, 0, 0};
     struct tab *taken;
 
@@ -542,8 +550,10 @@ enum armdb_rc catalog_sweep(struct armdb *store, struct armdb_error *err)
     if (rc == ARMDB_NOMEM)
         (void)ADB_FAIL(rc, err, "out of memory reading the catalogue of %s", store->path);
     if (rc == ARMDB_OK || rc == ARMDB_CORRUPT)
-        pass_ids_seen(store, &listed);
-    if (rc == ARMDB_CORRUPT) {
+        passed = pass_ids_seen(store, &listed, err);
+    if (passed != ARMDB_OK) {
+        rc = passed;
+    } else if (rc == ARMDB_CORRUPT) {
         /* Which tables there are is not known for certain: all rows stay, and what can
          * be read can be read. The next opening without the damage sweeps. */
         rc = ARMDB_OK;

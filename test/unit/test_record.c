@@ -102,7 +102,7 @@ static void every_kind_and_flag_survives_encoding(void **state)
             if ((r.flags & RECORD_HAS_ORDINAL) != 0)
                 r.ordinal = 1000 * i;
             if ((r.flags & RECORD_HAS_GSN) != 0)
-                r.gsn = RECORD_GSN_LIMIT - 1 - i;
+                r.gsn = RECORD_NUMBER_LIMIT - 1 - i;
             r.key = key;
             r.key_len = lens[i];
             if ((r.flags & RECORD_HAS_EXPIRY) == 0) {

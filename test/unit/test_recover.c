@@ -349,7 +349,7 @@ static void a_watermark_beyond_all_gsns_is_no_work_and_refused_when_none_can_hol
     begin(&w, 1);
     a = log_of(&w, 0);
     (void)commit(a, 1, "a", 0);
-    (void)commit(a, 3, "c", RECORD_GSN_LIMIT / 2);
+    (void)commit(a, 3, "c", RECORD_NUMBER_LIMIT / 2);
     seal(&w, a, 1, 3);
     expect_refused(&w, ARMDB_CORRUPT, "GSN");
     finish(&w);
@@ -362,9 +362,9 @@ static void gsns_above_half_of_their_limit_are_refused(void **state)
 
     (void)state;
     begin(&w, 1);
-    w.manifest.watermark = RECORD_GSN_LIMIT / 2;
+    w.manifest.watermark = RECORD_NUMBER_LIMIT / 2;
     a = log_of(&w, 0);
-    (void)commit(a, RECORD_GSN_LIMIT / 2 + 1, "a", 0);
+    (void)commit(a, RECORD_NUMBER_LIMIT / 2 + 1, "a", 0);
     expect_refused(&w, ARMDB_CORRUPT, "no store reaches");
     finish(&w);
 }
