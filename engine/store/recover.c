@@ -122,6 +122,12 @@ static enum armdb_rc load_segment(struct recovery *recovery,
         listed->kind == SEGMENT_OUTPUT ||
         (listed->sealed && listed->gsn_high <= recovery->out->manifest.watermark);
     segment_name(listed->number, segment->name);
+    if (listed->kind == SEGMENT_OUTPUT &&
+        listed->gsn_high > recovery->out->manifest.watermark)
+        return ADB_FAIL(ARMDB_CORRUPT, err,
+                        "the manifest is damaged: compacted segment %s goes beyond the "
+                        "watermark; restore the store from a backup",
+                        segment->name);
     rc = read_header(recovery->dir, segment->name, &segment->header, err);
     if (rc == ARMDB_NOT_FOUND)
         return ADB_FAIL(
@@ -495,6 +501,8 @@ static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error
 
             if (!holes[h].damage || holes[h].untrusted_from == holes[h].untrusted_to)
                 continue;
+            if (holes[h].gsn_own == 0 && segment->gsn_high == 0)
+                continue; /* no record that counts was ever in this segment */
             item = list_push(&damage, sizeof *item);
             if (item == NULL) {
                 adb_free(ADB_MEM_LOG, damage.items);
@@ -503,9 +511,7 @@ static enum armdb_rc report_damage(struct recovery *recovery, struct armdb_error
             item->segment_number = segment->listed.number;
             item->from = holes[h].untrusted_from;
             item->to = holes[h].untrusted_to;
-            item->gsn_high = holes[h].gsn_own != 0    ? holes[h].gsn_own
-                             : segment->gsn_high != 0 ? segment->gsn_high
-                                                      : recovery->gsn;
+            item->gsn_high = holes[h].gsn_own != 0 ? holes[h].gsn_own : segment->gsn_high;
         }
     }
     recovery->out->damage = damage.items;

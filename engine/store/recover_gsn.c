@@ -514,15 +514,15 @@ static void count_holes(const struct recovery *recovery, struct segment_state *s
 
         if (!hole->damage)
             continue;
-        if (hole->gsn_before > recovery->gsn || hole->gsn_own > recovery->gsn) {
+        if (recovery->gsn == 0 || hole->gsn_before > recovery->gsn ||
+            hole->gsn_own > recovery->gsn) {
             hole->damage = false;
             continue;
         }
         keep_until(segment, hole->to);
         if (hole->gsn_before < recovery->gsn)
             widen(segment, hole->gsn_before + 1);
-        if (recovery->gsn != 0)
-            widen(segment, recovery->gsn);
+        widen(segment, recovery->gsn);
     }
 }
 

@@ -72,6 +72,7 @@ struct segment_state {
     /* Written by the thread that surveys it. */
     struct scan_result scan;
     uint64_t file_bytes;
+    uint64_t gsn_last; /* of the frames surveyed so far; 0 = none */
     struct list marks; /* struct gsn_mark, in file order */
     struct list notes; /* struct frame_note, in file order */
     struct list holes; /* struct hole, in file order */

@@ -129,6 +129,16 @@ static bool wants_note(const struct frame *frame)
            (frame->kind == FRAME_COMMIT && frame->doubt != FRAME_DOUBT_COMMIT);
 }
 
+static enum armdb_rc refuse_gsn(const struct reading *reading, uint64_t gsn,
+                                uint64_t offset)
+{
+    return ADB_FAIL(ARMDB_CORRUPT, reading->err,
+                    "segment %s has GSN %llu at offset %llu, where none like it can "
+                    "stand: restore the store from a backup",
+                    reading->segment->name, (unsigned long long)gsn,
+                    (unsigned long long)offset);
+}
+
 /* Step 1: keeps what recovery_decide() needs to know of the frame. *kept is its note,
  * or NULL when none is needed; it is valid until the next one. */
 static enum armdb_rc note_frame(const struct reading *reading, const struct frame *frame,
@@ -139,6 +149,12 @@ static enum armdb_rc note_frame(const struct reading *reading, const struct fram
     struct frame_note *note;
 
     *kept = NULL;
+    /* GSNs are given under the append lock, so they rise. If they did not, what counts
+     * could depend on whether a segment is old. */
+    if (frame->gsn != 0 && frame->gsn <= segment->gsn_last)
+        return refuse_gsn(reading, frame->gsn, offset);
+    if (frame->gsn != 0)
+        segment->gsn_last = frame->gsn;
     if (!segment->old && frame->gsn != 0) {
         struct gsn_mark *mark = list_push(&segment->marks, sizeof *mark);
 
@@ -191,8 +207,11 @@ static enum armdb_rc deliver_record(void *arg, const struct frame *frame,
 {
     struct reading *reading = arg;
     const struct recover_sink *sink = reading->recovery->sink;
+    const struct segment_state *segment = reading->segment;
     uint64_t gsn = frame->kind == FRAME_MOVED ? record->gsn : reading->gsn;
 
+    if (segment->old && (gsn < segment->listed.gsn_low || gsn > segment->listed.gsn_high))
+        return refuse_gsn(reading, gsn, offset);
     reading->record_bytes += record_size_plain(record);
     reading->record_count++;
     if (reading->out)
@@ -200,7 +219,7 @@ static enum armdb_rc deliver_record(void *arg, const struct frame *frame,
     if (reading->void_run_count > 0 && !ADB_PLANTED("void_runs_ignored") &&
         (record->flags & RECORD_HAS_ORDINAL) != 0 && is_void(reading, record->ordinal))
         return ARMDB_OK;
-    return sink->record(sink->arg, reading->segment->listed.number, offset, record, gsn,
+    return sink->record(sink->arg, segment->listed.number, offset, record, gsn,
                         record->ordinal);
 }
 

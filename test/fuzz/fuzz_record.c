@@ -101,7 +101,8 @@ static void encode(struct fuzz_input *in, unsigned turn, uint64_t offset)
         record.flags |= flags & RECORD_HAS_EXPIRY;
     record.table = fuzz_number(in);
     record.ordinal = (flags & RECORD_HAS_ORDINAL) != 0 ? fuzz_number(in) : 0;
-    record.gsn = (flags & RECORD_HAS_GSN) != 0 ? fuzz_number(in) % RECORD_NUMBER_LIMIT : 0;
+    record.gsn =
+        (flags & RECORD_HAS_GSN) != 0 ? fuzz_number(in) % RECORD_NUMBER_LIMIT : 0;
     record.expiry = (record.flags & RECORD_HAS_EXPIRY) != 0 ? fuzz_number(in) : 0;
     if (record.kind != RECORD_CLEAR_TABLE)
         record.key = fuzz_bytes(in, fuzz_u8(in), &record.key_len);

@@ -168,12 +168,26 @@ static struct dump dump_store(struct armdb *store)
     return dump;
 }
 
+static void print_dump(const char *what, const struct dump *dump)
+{
+    (void)fprintf(stderr, "%s, %zu bytes:", what, dump->n);
+    for (size_t i = 0; i < dump->n && i < 2000; i++) {
+        int c = dump->p[i];
+
+        (void)fprintf(stderr, c > 32 && c < 127 ? "%c" : ".%02x", (unsigned)c);
+    }
+    (void)fprintf(stderr, "\n");
+}
+
 static void same(struct armdb *store, const struct dump *expected)
 {
     struct dump dump = dump_store(store);
 
-    FUZZ_CHECK(dump.n == expected->n);
-    FUZZ_CHECK(dump.n == 0 || memcmp(dump.p, expected->p, dump.n) == 0);
+    if (dump.n != expected->n || memcmp(dump.p, expected->p, dump.n) != 0) {
+        print_dump("expected", expected);
+        print_dump("found", &dump);
+        FUZZ_CHECK(!"the store holds what it held");
+    }
     free(dump.p);
 }
 

@@ -355,6 +355,26 @@ static void a_watermark_beyond_all_gsns_is_no_work_and_refused_when_none_can_hol
     finish(&w);
 }
 
+/* Nothing was ever committed, so nothing can be lost: later GSNs must not seem to be. */
+static void damage_before_the_first_commit_is_none(void **state)
+{
+    struct world w;
+    struct log_image *a;
+    struct frame frame = {.kind = FRAME_CHUNK, .txid_edit = 1, .durable_bytes = 1 << 20};
+    struct record r = put("chunk");
+    uint64_t at;
+
+    (void)state;
+    begin(&w, 1);
+    a = log_of(&w, 0);
+    r.flags = RECORD_HAS_ORDINAL;
+    r.ordinal = 1;
+    at = image_add(a, &frame, &r, 1);
+    a->bytes[at + FRAME_HEADER_BYTES + 2] ^= 1;
+    expect(&w, 0, "", 0);
+    finish(&w);
+}
+
 static void gsns_above_half_of_their_limit_are_refused(void **state)
 {
     struct world w;
@@ -499,6 +519,7 @@ int main(void)
         cmocka_unit_test(a_durable_gsn_that_no_segment_can_hold_is_refused),
         cmocka_unit_test(
             a_watermark_beyond_all_gsns_is_no_work_and_refused_when_none_can_hold_it),
+        cmocka_unit_test(damage_before_the_first_commit_is_none),
         cmocka_unit_test(gsns_above_half_of_their_limit_are_refused),
         cmocka_unit_test(a_listed_segment_must_be_there_and_be_the_one),
         cmocka_unit_test(leftovers_of_this_store_go_and_other_files_stay),
