@@ -513,12 +513,16 @@ static void join_number(const struct number *number, bool is_real, struct sql_va
  * terminator. */
 static enum armdb_rc read_terminated(struct key_reader *reader, struct bytebuf *scratch)
 {
-    enum armdb_rc rc = bytebuf_reserve(scratch, reader->left);
-    unsigned char *to = scratch->data + scratch->len;
+    enum armdb_rc rc;
+    unsigned char *to;
     size_t i = 0;
 
+    if (reader->left == 0)
+        return ARMDB_CORRUPT; /* the terminator is missing */
+    rc = bytebuf_reserve(scratch, reader->left);
     if (rc != ARMDB_OK)
         return rc;
+    to = scratch->data + scratch->len;
     while (i < reader->left) {
         unsigned char c = (unsigned char)(reader->p[i++] ^ reader->mask);
 
