@@ -11,7 +11,7 @@
 #include "test/fuzz/harness.h"
 #include "test/fuzz/reseal.h"
 
-const struct fuzz_setup fuzz_setup = {"frame", 500000, 700, 0, 0};
+const struct fuzz_setup fuzz_setup = {"frame", 200000, 700, 0, 0};
 
 static const uint64_t seed = UINT64_C(0x123456789ABCDEF0);
 

@@ -19,7 +19,7 @@
 #include "test/fuzz/harness.h"
 #include "test/fuzz/reseal.h"
 
-const struct fuzz_setup fuzz_setup = {"segment", 200000, 6000, 5 << 20, 40};
+const struct fuzz_setup fuzz_setup = {"segment", 60000, 6000, 5 << 20, 40};
 
 enum { FRAMES_MAX = 4096, HEADER = SEGMENT_HEADER_BYTES };
 

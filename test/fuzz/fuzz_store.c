@@ -15,7 +15,7 @@
 #include "test/fuzz/folder.h"
 #include "test/sim/sim_sched.h"
 
-const struct fuzz_setup fuzz_setup = {"store", 100, 12000, 24 << 20, 2000};
+const struct fuzz_setup fuzz_setup = {"store", 8000, 12000, 24 << 20, 2000};
 
 enum use { /* bits of the second byte */
            USE_READ_ONLY = 1 << 0,

@@ -285,6 +285,38 @@ static void make_store(size_t i)
     sim_disk_destroy(disk);
 }
 
+/* ---- Definitions ---- */
+
+static const struct {
+    const char *name;
+    const char *text;
+} definitions[] = {
+    {"kv", "t\npath='dir'"},
+    {"columns", "t\nk TEXT PRIMARY KEY\nv BLOB NOT NULL\npath='dir'"},
+    {"composite",
+     "files\ndir TEXT COLLATE NOCASE\nname TEXT COLLATE RTRIM\nsize INTEGER"
+     "\nPRIMARY KEY(dir DESC, name COLLATE BINARY)\npath=\"a b\"\ntable='x'"},
+    {"checks", "t\na INT PRIMARY KEY CHECK(a > 0)\nb REAL DEFAULT 1.5\n"
+               "c DEFAULT (1 + 2) NOT NULL\nCHECK(b < c)\npath='d'"},
+    {"options", "t\nk PRIMARY KEY\npath='d'\nsync=normal\nshards=4\nshard_prefix_bits=8\n"
+                "segment_size='64M'\ncache_size=\"1G\"\nio=direct\nio_engine=plain\n"
+                "mmap=off\ncompact_at='30%'"},
+    {"quotes",
+     "\"odd table\"\n[a b] VARCHAR(10) COLLATE nocase PRIMARY KEY\n`c` '' -- x\n"
+     "path='it''s'"},
+    {"wrong", "t\nk TEXT\nv\nunknown=1\npath='d'"},
+    {"generated", "t\nk PRIMARY KEY\nv GENERATED ALWAYS AS (k + 1)\npath='d'"},
+    {"stored", "k TEXT PRIMARY KEY, v BLOB"},
+    {"stored-composite", "a INTEGER, b TEXT DEFAULT 'x', PRIMARY KEY(a, b DESC)"},
+};
+
+static void make_definitions(void)
+{
+    for (size_t i = 0; i < sizeof definitions / sizeof definitions[0]; i++)
+        write_seed("schema", definitions[i].name, "", 0, definitions[i].text,
+                   strlen(definitions[i].text));
+}
+
 int main(int argc, char **argv)
 {
     sim_fix_addresses(argv);
@@ -293,5 +325,6 @@ int main(int argc, char **argv)
     root = argv[1];
     for (size_t i = 0; i < sizeof stores / sizeof stores[0]; i++)
         make_store(i);
+    make_definitions();
     return 0;
 }
