@@ -210,12 +210,12 @@ static enum armdb_rc deliver_record(void *arg, const struct frame *frame,
     const struct segment_state *segment = reading->segment;
     uint64_t gsn = frame->kind == FRAME_MOVED ? record->gsn : reading->gsn;
 
-    if (segment->old && (gsn < segment->listed.gsn_low || gsn > segment->listed.gsn_high))
-        return refuse_gsn(reading, gsn, offset);
     reading->record_bytes += record_size_plain(record);
     reading->record_count++;
     if (reading->out)
         return ARMDB_OK;
+    if (segment->old && (gsn < segment->listed.gsn_low || gsn > segment->listed.gsn_high))
+        return refuse_gsn(reading, gsn, offset);
     if (reading->void_run_count > 0 && !ADB_PLANTED("void_runs_ignored") &&
         (record->flags & RECORD_HAS_ORDINAL) != 0 && is_void(reading, record->ordinal))
         return ARMDB_OK;

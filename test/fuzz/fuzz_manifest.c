@@ -11,7 +11,7 @@
 #include "test/fuzz/harness.h"
 #include "test/fuzz/reseal.h"
 
-const struct fuzz_setup fuzz_setup = {"manifest", 500000, 2000, 1000, 8};
+const struct fuzz_setup fuzz_setup = {"manifest", 300000, 2000, 1000, 8};
 
 enum { HEADER = 104, UUID_AT = 16 };
 

@@ -99,7 +99,7 @@ static void encode(struct fuzz_input *in, unsigned turn, uint64_t offset)
     record.flags = flags & (RECORD_HAS_ORDINAL | RECORD_HAS_GSN);
     if (record.kind == RECORD_PUT)
         record.flags |= flags & RECORD_HAS_EXPIRY;
-    record.table = fuzz_number(in);
+    record.table = fuzz_number(in) % RECORD_NUMBER_LIMIT;
     record.ordinal = (flags & RECORD_HAS_ORDINAL) != 0 ? fuzz_number(in) : 0;
     record.gsn =
         (flags & RECORD_HAS_GSN) != 0 ? fuzz_number(in) % RECORD_NUMBER_LIMIT : 0;

@@ -11,7 +11,7 @@
 #include "ext/rowcodec.h"
 #include "test/fuzz/harness.h"
 
-const struct fuzz_setup fuzz_setup = {"rowcodec", 300000, 600, 0, 0};
+const struct fuzz_setup fuzz_setup = {"rowcodec", 40000, 600, 0, 0};
 
 enum { COLUMNS_MAX = 20, ORIGINALS_MAX = 4 };
 

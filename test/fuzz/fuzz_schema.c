@@ -12,7 +12,7 @@
 #include "ext/schema.h"
 #include "test/fuzz/harness.h"
 
-const struct fuzz_setup fuzz_setup = {"schema", 4000, 400, 0, 0};
+const struct fuzz_setup fuzz_setup = {"schema", 3000, 400, 0, 0};
 
 enum { ARGS_MAX = 12, SQLITE_BYTES_MAX = 4 << 20 };
 

@@ -9,7 +9,7 @@
 #include "test/fuzz/harness.h"
 #include "test/fuzz/reseal.h"
 
-const struct fuzz_setup fuzz_setup = {"superblock", 400000, 4200, 0, 0};
+const struct fuzz_setup fuzz_setup = {"superblock", 150000, 4200, 0, 0};
 
 static void decode(const unsigned char *bytes, size_t n)
 {
