@@ -19,8 +19,8 @@
 #include "engine/base/mem.h"
 #include "engine/store/compact_internal.h"
 
-enum { SMALL_MANY = 8, SMALL_PART = 4, PAUSE_MS = 2 };
-enum { PIECE_BYTES = 256 << 10, BURST_MS = 50 };
+enum { SMALL_MANY = 8, SMALL_PART = 4, PAUSE_MS = 2, ROUNDS_MAX = 8 };
+enum { PIECE_BYTES = 256 << 10, BURST_MS = 50, HOLD_BACK_NS_MAX = 10000000 };
 
 static const uint64_t retry_ns = UINT64_C(1000000000);
 
@@ -175,9 +175,14 @@ struct candidates {
     struct candidate *items; /* owned */
     size_t count;
     size_t small;
+    uint64_t sealed_bytes; /* of all sealed segments, candidates or not */
+    uint64_t live_bytes;   /* of all segments */
+    size_t freed;          /* those whose tombstones may go since the last look */
 };
 
-/* What the segment's records are worth. One without any holds nothing that is needed. */
+/* What rewriting the segment is worth. One without records holds nothing that is needed.
+ * Frames of single rows can be most of a log: an output has few. Gaps before records that
+ * do not fit into a page are in both, and never more than the records. */
 static void weigh(struct segment *segment, struct candidate *candidate)
 {
     uint64_t body = atomic_load_explicit(&segment->body_bytes, memory_order_relaxed);
@@ -189,12 +194,15 @@ static void weigh(struct segment *segment, struct candidate *candidate)
     candidate->live = live;
     live += segment->kept_bytes;
     candidate->dead = body > live ? body - live : 0;
+    if (segment->header.kind == SEGMENT_LOG &&
+        segment->length > SEGMENT_FIRST_FRAME + 2 * body)
+        candidate->dead += segment->length - SEGMENT_FIRST_FRAME - 2 * body;
 }
 
 /* The segment that blocked its tombstones is gone. Those may go now, if only segments
  * that are younger are left; else one of them is the blocker: two outputs that block one
  * another are not rewritten in turn for ever. */
-static void look_again(struct log *log, struct segment *segment)
+static bool look_again(struct log *log, struct segment *segment)
     ADB_REQUIRES(log->manifest_lock)
 {
     struct compaction alone = {.inputs = &segment, .input_count = 1};
@@ -205,6 +213,7 @@ static void look_again(struct log *log, struct segment *segment)
         blocker = 0;
     }
     segment->blocker = blocker;
+    return blocker == 0;
 }
 
 /* Everything that C1 allows. The lock is held. */
@@ -228,12 +237,17 @@ static enum armdb_rc list_eligible(struct armdb *store, struct candidates *list,
             segtab_get(&log->segments, log_slot(log->slot_base, listed->number));
         struct candidate *candidate = &list->items[list->count];
 
-        if (segment == NULL || !listed->sealed || segment->damaged ||
-            listed->gsn_high > durable || listed->gsn_high > settled)
+        if (segment == NULL)
+            continue;
+        list->sealed_bytes += listed->length; /* 0 while it is open */
+        list->live_bytes +=
+            atomic_load_explicit(&segment->live_bytes, memory_order_relaxed);
+        if (!listed->sealed || segment->damaged || listed->gsn_high > durable ||
+            listed->gsn_high > settled)
             continue;
         if (segment->blocker != 0 &&
             manifest_find(&log->locked.manifest, segment->blocker) == NULL)
-            look_again(log, segment);
+            list->freed += look_again(log, segment);
         weigh(segment, candidate);
         candidate->small = listed->length < log->segment_size / SMALL_PART;
         list->small += candidate->small;
@@ -253,6 +267,27 @@ static bool is_worth_it(const struct armdb *store, const struct candidate *candi
            candidate->dead * 100 >=
                atomic_load_explicit(&store->compactor.at, memory_order_relaxed) *
                    (candidate->dead + live);
+}
+
+/* Holds commits back, or not any more: while there is work and sealed segments take half
+ * as much again as what is live, and two segments. With compact_at=0.3 nothing that keeps
+ * up comes to that. */
+static void note_behind(struct armdb *store, const struct candidates *list, uint64_t left)
+{
+    struct compactor *compactor = &store->compactor;
+    uint64_t share = atomic_load_explicit(&compactor->at, memory_order_relaxed);
+    uint64_t allowed = list->live_bytes + list->live_bytes / 2;
+    bool behind;
+
+    if (share > 30) /* less is dead where it is allowed to be more */
+        allowed = list->live_bytes * 105 / (100 - share);
+    behind = left > 0 && list->sealed_bytes > allowed + 2 * store->log.segment_size;
+    if (atomic_exchange_explicit(&compactor->behind, behind, memory_order_relaxed) &&
+        !behind) {
+        adb_mutex_lock(&compactor->wake_lock);
+        adb_cond_broadcast(&compactor->eased);
+        adb_mutex_unlock(&compactor->wake_lock);
+    }
 }
 
 /* Gives newcomers their place, returns the one whose turn it is. */
@@ -296,6 +331,7 @@ static enum armdb_rc step(struct armdb *store, struct epoch_slot *slot,
     if (rc != ARMDB_OK)
         return rc;
     chosen = next_in_queue(store, &list, &left);
+    note_behind(store, &list, left);
     inputs = adb_alloc(ADB_MEM_MISC, (list.count + 1) * sizeof *inputs);
     if (inputs == NULL) {
         adb_free(ADB_MEM_MISC, list.items);
@@ -380,6 +416,26 @@ static enum armdb_rc run_batches(struct armdb *store, struct epoch_slot *slot,
     return rc;
 }
 
+/* Rewrites all there is to rewrite. What one batch removed may have kept tombstones in
+ * another's output: those are looked at again. */
+static enum armdb_rc compact_all(struct armdb *store, struct epoch_slot *slot,
+                                 const struct armdb_watch *watch, struct armdb_error *err)
+{
+    enum armdb_rc rc = ARMDB_OK;
+    bool more = true;
+
+    for (int round = 0; rc == ARMDB_OK && more && round < ROUNDS_MAX; round++) {
+        struct candidates list;
+
+        rc = list_eligible(store, &list, err);
+        more = rc == ARMDB_OK && (round == 0 || list.freed > 0);
+        if (more)
+            rc = run_batches(store, slot, watch, &list, err);
+        adb_free(ADB_MEM_MISC, list.items);
+    }
+    return rc;
+}
+
 /* Bytes and number of the listed segments. */
 static void measure(struct armdb *store, uint64_t *segments, uint64_t *bytes)
 {
@@ -398,7 +454,6 @@ enum armdb_rc armdb_compact(struct armdb *store, const struct armdb_watch *watch
 {
     static const struct armdb_watch never = {NULL, NULL};
     struct epoch_slot *slot = NULL;
-    struct candidates list = {NULL, 0, 0};
     uint64_t moved;
     enum armdb_rc rc;
 
@@ -415,15 +470,12 @@ enum armdb_rc armdb_compact(struct armdb *store, const struct armdb_watch *watch
     rc = seal_everything(store, slot, err);
     measure(store, &info->segments_before, &info->bytes_before);
     if (rc == ARMDB_OK)
-        rc = list_eligible(store, &list, err);
-    if (rc == ARMDB_OK)
-        rc = run_batches(store, slot, watch != NULL ? watch : &never, &list, err);
+        rc = compact_all(store, slot, watch != NULL ? watch : &never, err);
     compact_bury(store);
     measure(store, &info->segments_after, &info->bytes_after);
     info->bytes_moved =
         atomic_load_explicit(&store->compactor.bytes_moved, memory_order_relaxed) - moved;
     adb_mutex_unlock(&store->compactor.lock);
-    adb_free(ADB_MEM_MISC, list.items);
     epoch_slot_destroy(slot);
     return rc;
 }
@@ -431,7 +483,9 @@ enum armdb_rc armdb_compact(struct armdb *store, const struct armdb_watch *watch
 void armdb_compact_pause(struct armdb *store, bool paused)
 {
     atomic_store_explicit(&store->compactor.paused, paused, memory_order_relaxed);
-    if (!paused)
+    if (paused)
+        atomic_store_explicit(&store->compactor.behind, false, memory_order_relaxed);
+    else
         compactor_wake(store);
 }
 
@@ -467,7 +521,32 @@ static bool work(struct armdb *store, struct epoch_slot *slot)
         compact_bury(store);
         adb_mutex_unlock(&compactor->lock);
     }
+    if (rc != ARMDB_OK) /* nothing to do, or it cannot be done: nothing to wait for */
+        atomic_store_explicit(&compactor->behind, false, memory_order_relaxed);
     return rc == ARMDB_OK || rc == ARMDB_DONE;
+}
+
+void compactor_hold_back(struct armdb *store, uint64_t bytes)
+{
+    struct compactor *compactor = &store->compactor;
+    uint64_t speed;
+    uint64_t wait_ns = HOLD_BACK_NS_MAX;
+    uint64_t until;
+
+    if (!atomic_load_explicit(&compactor->behind, memory_order_relaxed))
+        return;
+    /* About as long as the background needs to give back what was added: of what it
+     * reads and writes a quarter comes free. */
+    speed = atomic_load_explicit(&compactor->speed, memory_order_relaxed);
+    if (speed > 0 && (double)bytes * 4e9 / (double)speed < (double)HOLD_BACK_NS_MAX)
+        wait_ns = (uint64_t)((double)bytes * 4e9 / (double)speed);
+    stat_add(&compactor->delays, 1);
+    until = adb_mono_ns() + wait_ns;
+    adb_mutex_lock(&compactor->wake_lock);
+    while (atomic_load_explicit(&compactor->behind, memory_order_relaxed) &&
+           adb_cond_wait_until(&compactor->eased, &compactor->wake_lock, until))
+        continue; /* others wake the same condition */
+    adb_mutex_unlock(&compactor->wake_lock);
 }
 
 static void run_thread(void *arg)
@@ -529,7 +608,8 @@ enum armdb_rc compactor_init(struct armdb *store)
     atomic_init(&compactor->rate, store->options.compact_rate);
     if (adb_mutex_init(&compactor->lock, ADB_RANK_COMPACT) != ARMDB_OK ||
         adb_mutex_init(&compactor->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||
-        adb_cond_init(&compactor->wake) != ARMDB_OK)
+        adb_cond_init(&compactor->wake) != ARMDB_OK ||
+        adb_cond_init(&compactor->eased) != ARMDB_OK)
         return ARMDB_NOMEM;
     return ARMDB_OK;
 }
@@ -545,6 +625,7 @@ void compactor_stop(struct armdb *store)
     bool running;
 
     atomic_store_explicit(&compactor->stopping, true, memory_order_relaxed);
+    atomic_store_explicit(&compactor->behind, false, memory_order_relaxed);
     adb_mutex_lock(&compactor->wake_lock);
     running = compactor->running;
     compactor->running = false;
@@ -571,6 +652,7 @@ void compactor_fini(struct armdb *store)
         adb_free(ADB_MEM_MISC, grave); /* the segment is closed with the table */
     }
     adb_cond_fini(&compactor->wake);
+    adb_cond_fini(&compactor->eased);
     adb_mutex_fini(&compactor->wake_lock);
     adb_mutex_fini(&compactor->lock);
 }

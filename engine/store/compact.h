@@ -31,6 +31,7 @@ struct compactor {
     struct adb_thread thread;
     struct adb_mutex wake_lock; /* rank ADB_RANK_LEAF: running, stop, wanted */
     struct adb_cond wake;
+    struct adb_cond eased; /* commits need not wait any more */
     bool running;
     bool stop;
     bool wanted;
@@ -40,9 +41,10 @@ struct compactor {
     _Atomic bool paused;
     _Atomic uint32_t at;   /* dead share in percent */
     _Atomic uint64_t rate; /* bytes per second, 0 = no limit */
+    _Atomic bool behind;   /* commits are held back */
     _Atomic uint64_t segments_left;
     _Atomic uint64_t speed; /* bytes per second of the newest compaction */
-    _Atomic uint64_t runs, failures, segments_removed, bytes_read, bytes_moved;
+    _Atomic uint64_t runs, failures, segments_removed, bytes_read, bytes_moved, delays;
 };
 
 enum armdb_rc compactor_init(struct armdb *store) ADB_MUST_CHECK;
@@ -50,6 +52,9 @@ enum armdb_rc compactor_init(struct armdb *store) ADB_MUST_CHECK;
 void compactor_allow(struct armdb *store);
 /* A segment was sealed or rows went: look for candidates in the background. */
 void compactor_wake(struct armdb *store);
+/* After a commit of so many bytes, no lock held: waits for up to ten milliseconds when
+ * the background cannot keep up. */
+void compactor_hold_back(struct armdb *store, uint64_t bytes);
 /* Ends the thread, gives up what it does. */
 void compactor_stop(struct armdb *store);
 /* After compactor_stop(): removes the names of replaced segments. */

@@ -260,6 +260,7 @@ static void report_compaction(struct armdb *store, const struct report *report)
     number(report, "compact_bytes_read", get(&compactor->bytes_read), "bytes");
     number(report, "compact_speed", get(&compactor->speed), "bytes");
     number(report, "compact_rate", get(&compactor->rate), "bytes");
+    number(report, "compact_delays", get(&compactor->delays), "count");
     number(report, "compact_paused",
            atomic_load_explicit(&compactor->paused, memory_order_relaxed), "count");
 }

@@ -660,6 +660,7 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     struct armdb *store = session->store;
     struct txn *txn = session->txn;
     uint64_t stamp = 0;
+    uint64_t bytes;
     uint64_t began;
     bool wrote;
     bool queued;
@@ -685,6 +686,7 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
     queued = account_writes(store, txn);
     epoch_leave(session->slot);
     spill_end(store, txn, txn->undecided.gsn);
+    bytes = txn->records.total;
     bump_fini(&txn->records); /* the log has them */
     if (wrote)
         log_decided(&store->log, txn->shard, &txn->undecided);
@@ -709,12 +711,14 @@ enum armdb_rc armdb_commit(struct armdb_session *session, struct armdb_error *er
         hooks_deliver(session, stamp);
     store_settle(store, session->slot);
     if (wrote)
+        compactor_hold_back(store, bytes);
+    if (wrote)
         histogram_add(&store->latencies.commit[session->stripe], adb_mono_ns() - began);
     /* Also when there were sealed segments at the opening: not before something is
      * written, for who only reads changes nothing. Relaxed: a hint. */
-    if (wrote && atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
-                     atomic_load_explicit(&store->compactor.sealed_seen,
-                                          memory_order_relaxed))
+    if (wrote &&
+        atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed) !=
+            atomic_load_explicit(&store->compactor.sealed_seen, memory_order_relaxed))
         compactor_wake(store);
     return ARMDB_OK;
 }
