@@ -187,7 +187,7 @@ static enum armdb_rc push_on_node(struct armdb_session *session, struct txn_writ
     struct node *node = arena_node(tab->arena, write->node);
     struct top top;
     uint32_t value_len = (uint32_t)args->value_len;
-    uint64_t location = 0;
+    uint64_t location = LOCATION_NONE;
 
     rc = check_top(session, tab, node, &top);
     if (rc != ARMDB_OK)
@@ -198,8 +198,9 @@ static enum armdb_rc push_on_node(struct armdb_session *session, struct txn_writ
     if (args->mode == MODE_LOCK && (top.own != NULL || top.version == NULL))
         return ARMDB_DONE; /* taken already */
     if (args->mode == MODE_LOCK) {
+        /* Without a location: nobody reads it, and compaction, which looks for the
+         * version that has a record, would take it for that one. */
         value_len = top.version->value_len;
-        location = atomic_load_explicit(&top.version->location, memory_order_relaxed);
     } else {
         location = location_of_staged(write->record);
         if (args->mode == MODE_DELETE)

@@ -302,6 +302,39 @@ static void random_writes_compactions_and_reopenings_agree_with_a_model(void **s
     close_fixture(&f);
 }
 
+/* A key that is taken without being written has no second version of its row: compaction
+ * neither waits for it nor takes it for the row's place. */
+static void a_key_that_is_taken_is_compacted_all_the_same(void **state)
+{
+    struct fixture f;
+    struct armdb_session *taker;
+    struct armdb_table *table;
+    struct armdb_compact_info info;
+
+    (void)state;
+    open_fixture(&f, folder);
+    armdb_compact_pause(f.store, true);
+    for (unsigned version = 1; version <= 2; version++)
+        for (unsigned i = 0; i < 100; i++)
+            put(&f, i, version);
+    OK(armdb_commit(f.session, &err));
+    for (unsigned i = 50; i < 100; i++)
+        put(&f, i, 3);
+    OK(armdb_commit(f.session, &err));
+    OK(armdb_session_open(f.store, &taker, &err));
+    OK(armdb_table_open(taker, "t", NULL, &table, &err));
+    OK(armdb_begin(taker, &err));
+    assert_int_equal(armdb_lock_key(taker, table, "key000007", 9, &err), ARMDB_EXISTS);
+    OK(armdb_compact(f.store, NULL, &info, &err));
+    assert_true(info.bytes_after < info.bytes_before);
+    assert_int_equal(get(f.session, f.table, 7), 2);
+    OK(armdb_rollback(taker, &err));
+    assert_int_equal(get(f.session, f.table, 7), 2);
+    armdb_table_close(table);
+    armdb_session_close(taker);
+    close_fixture(&f);
+}
+
 static void a_store_in_memory_is_compacted_too(void **state)
 {
     struct fixture f;
@@ -358,6 +391,7 @@ int main(void)
         TEST(one_key_inserted_and_deleted_for_ever_stays_in_a_few_segments),
         TEST(a_snapshot_reads_its_old_values_across_compactions),
         TEST(random_writes_compactions_and_reopenings_agree_with_a_model),
+        TEST(a_key_that_is_taken_is_compacted_all_the_same),
         TEST(a_store_in_memory_is_compacted_too),
         TEST(an_interrupted_compaction_leaves_everything_as_it_was),
     };

@@ -261,6 +261,86 @@ static void readers_and_writers_see_nothing_of_compactions(void **state)
     expect_held(users);
 }
 
+/* ---- Keys that are taken and let go ---- */
+
+static void take_keys(void *arg)
+{
+    struct user *u = arg;
+    unsigned random = 1;
+
+    if (!begin(u))
+        return;
+    while (!atomic_load_explicit(u->stop, memory_order_relaxed) && u->wrong[0] == '\0') {
+        for (int i = 0; i < 20; i++) {
+            char key[32];
+            enum armdb_rc rc;
+
+            random = random * 1103515245u + 12345u;
+            (void)snprintf(key, sizeof key, "w0-%04u", (random >> 8) % KEYS);
+            rc = armdb_lock_key(u->session, u->table, key, strlen(key), &u->err);
+            if (rc == ARMDB_BUSY || rc == ARMDB_BUSY_SNAPSHOT)
+                break;
+            if (rc != ARMDB_EXISTS)
+                (void)good(u, rc, "lock");
+        }
+        (void)good(u, armdb_rollback(u->session, &u->err), "rollback");
+    }
+    end(u);
+}
+
+/* Overwrites every second key in one transaction, until no key of it is taken. */
+static void overwrite(struct user *u, int number)
+{
+    enum armdb_rc rc = ARMDB_BUSY;
+
+    while (rc == ARMDB_BUSY) {
+        rc = ARMDB_OK;
+        for (unsigned k = (unsigned)number % 2; k < KEYS && rc == ARMDB_OK; k += 2) {
+            rc = put(u, k, number);
+            u->held[k] = number;
+        }
+        if (rc == ARMDB_BUSY) {
+            OK(armdb_rollback(u->session, &u->err));
+            OK(armdb_wait(u->session, 30000));
+        }
+    }
+    OK(rc);
+    OK(armdb_commit(u->session, &u->err));
+}
+
+static void rows_whose_keys_are_taken_meanwhile_are_moved_and_found(void **state)
+{
+    struct armdb *store = open_store();
+    struct user writer = {.store = store};
+    struct user taker = {.store = store};
+    struct adb_thread thread;
+    _Atomic bool stop;
+
+    (void)state;
+    atomic_init(&stop, false);
+    taker.stop = &stop;
+    make_table(store);
+    assert_true(begin(&writer));
+    armdb_table_set_sync(writer.table, ARMDB_SYNC_OFF);
+    overwrite(&writer, 0);
+    overwrite(&writer, 1);
+    OK(adb_thread_start(&thread, take_keys, &taker));
+    for (int round = 2; round < 60; round++) {
+        struct armdb_compact_info info;
+
+        overwrite(&writer, round);
+        OK(armdb_compact(store, NULL, &info, &err));
+        for (unsigned k = 0; k < KEYS; k++)
+            assert_int_equal(get(&writer, 0, k), writer.held[k]);
+    }
+    atomic_store_explicit(&stop, true, memory_order_relaxed);
+    adb_thread_join(&thread);
+    assert_string_equal(taker.wrong, "");
+    assert_string_equal(writer.wrong, "");
+    end(&writer);
+    armdb_close(store);
+}
+
 /* ---- The background ends ---- */
 
 struct numbers {
@@ -321,6 +401,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
         TEST(readers_and_writers_see_nothing_of_compactions),
+        TEST(rows_whose_keys_are_taken_meanwhile_are_moved_and_found),
         TEST(the_background_comes_to_rest_with_rows_above_half_a_page),
     };
 
