@@ -312,8 +312,9 @@ crash: all $(call programs,crash) $(call programs,sim) ## kill, crashes, failed 
 	@TIMEOUT=900 $(RUN) crash $(call programs,crash) $(call programs,sim) \
 	  $(call scripts,crash) $(call scripts,sim)
 
-# The simulations with mistakes in them: test/sim/planted.sh.
-plant-run: $(call programs,sim)
+# The simulations, and the test of the statistics, with mistakes in them:
+# test/sim/planted.sh.
+plant-run: $(call programs,sim) $(BUILD)/test/unit/test_stat
 .PHONY: plant-run
 
 SECONDS ?= 600

@@ -241,8 +241,9 @@ static bool swap_location(struct compaction *c, const struct moved *moved)
             struct segment *from =
                 segtab_get(&c->store->log.segments, location_slot(moved->from));
 
-            (void)atomic_fetch_add_explicit(&c->output->live_bytes, bytes,
-                                            memory_order_relaxed);
+            if (!ADB_PLANTED("live_bytes_not_moved"))
+                (void)atomic_fetch_add_explicit(&c->output->live_bytes, bytes,
+                                                memory_order_relaxed);
             if (from != NULL)
                 (void)atomic_fetch_sub_explicit(&from->live_bytes, bytes,
                                                 memory_order_relaxed);

@@ -240,8 +240,9 @@ static void count_bytes(struct armdb *store, uint64_t slot_base,
         segment->hinted = recovered->bytes[i].hinted;
         atomic_store_explicit(&segment->records, recovered->bytes[i].record_count,
                               memory_order_relaxed);
-        atomic_store_explicit(&segment->body_bytes, recovered->bytes[i].record_bytes,
-                              memory_order_relaxed);
+        if (!ADB_PLANTED("dead_bytes_forgotten"))
+            atomic_store_explicit(&segment->body_bytes, recovered->bytes[i].record_bytes,
+                                  memory_order_relaxed);
     }
     for (size_t i = 0; i < loaded->count; i++) {
         const struct load_bytes *bytes = &loaded->bytes[i];

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/base/mem.h"
+#include "engine/base/plant.h"
 #include "engine/store/internal.h"
 
 struct report {
@@ -87,8 +88,11 @@ static void add_operations(struct armdb *store, struct operations *sum)
 #define ADD(name, unit) sum->name = get(&store->stats.name);
     SESSION_COUNTERS(ADD)
 #undef ADD
-    for (struct armdb_session *s = store->sessions; s != NULL; s = s->next)
+    for (struct armdb_session *s = store->sessions; s != NULL; s = s->next) {
         add_session(s, sum);
+        if (ADB_PLANTED("counters_reset_by_reading"))
+            atomic_store_explicit(&s->gets, 0, memory_order_relaxed);
+    }
     sum->visible = atomic_load_explicit(&store->visible, memory_order_acquire);
     sum->oldest_snapshot = oldest_snapshot_locked(store);
     adb_mutex_unlock(&store->txn_lock);

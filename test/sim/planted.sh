@@ -31,6 +31,22 @@ check()
     fi
 }
 
+# The same for mistakes in what is only counted.
+check_counts()
+{
+    said=$(ADB_PLANT=$1 SEED=$seed timeout 200 build/plant/test/unit/test_stat 2>&1)
+    rc=$?
+    said=$(printf '%s\n' "$said" | grep -m 1 '^\[  [FE][A-Z]*[ ]*\] [a-z]' | cut -c 14-)
+    if [ "$1" = none ] && [ $rc -eq 0 ]; then
+        echo "ok - without a mistake all counts are right"
+    elif [ "$1" != none ] && [ $rc -ne 0 ] && [ -n "$said" ]; then
+        echo "ok - planted: $1: found by test_stat: $said"
+    else
+        echo "not ok - planted: $1: test_stat ended with $rc: $said"
+        failed=1
+    fi
+}
+
 if finds none enumerate; then
     echo "not ok - without a mistake nothing is found: $said"
     failed=1
@@ -67,4 +83,9 @@ check orphan_hint enumerate --plan=hinted
 check failed_sync_believed fail_calls
 check wound_forgotten found
 check table_id_reused found
+check_counts none
+check_counts counters_reset_by_reading
+check_counts closed_session_forgotten
+check_counts dead_bytes_forgotten
+check_counts live_bytes_not_moved
 exit $failed
