@@ -33,7 +33,10 @@
 
 SQLITE_EXTENSION_INIT3
 
-enum { CREATE_SAVEPOINT = 0x7ffffff0 }; /* SQLite's ids are small */
+enum {
+    CREATE_SAVEPOINT = 0x7ffffff0, /* SQLite's ids are small */
+    CREATE_PAUSE_MS = 1            /* while another CREATE is being published */
+};
 
 /* ---- Making and freeing ---- */
 
@@ -445,26 +448,18 @@ static int create_in_store(sqlite3 *db, struct vtab *vtab, const char *label, ch
     return rc;
 }
 
-static int create_table(sqlite3 *db, struct vtab *vtab, char **err)
+/* One try, undone when it fails. */
+static int try_to_create(sqlite3 *db, struct vtab *vtab, const char *label, char **err)
 {
+    struct armdb_session *session = vtab->store->session;
     struct armdb_error error = {ARMDB_OK, 0, ""};
-    struct armdb_session *session;
-    char *label = NULL;
-    int rc;
     int undone;
+    int rc = errmap_text(err, armdb_begin(session, &error), &error);
 
-    rc = open_store(vtab, true, err);
-    if (rc == SQLITE_OK)
-        rc = choose_label(vtab, &label, err);
-    if (rc != SQLITE_OK)
-        goto out;
-    session = vtab->store->session;
-    drop_settle(vtab->store, 1);
-    rc = errmap_text(err, armdb_begin(session, &error), &error);
     if (rc == SQLITE_OK)
         rc = errmap_text(err, armdb_savepoint(session, CREATE_SAVEPOINT, &error), &error);
     if (rc != SQLITE_OK)
-        goto out;
+        return rc;
     rc = create_in_store(db, vtab, label, err);
     if (rc != SQLITE_OK) {
         armdb_table_close(vtab->table);
@@ -481,6 +476,45 @@ static int create_table(sqlite3 *db, struct vtab *vtab, char **err)
             errmap_to_sqlite(armdb_savepoint_release(session, CREATE_SAVEPOINT, &error));
         if (rc == SQLITE_OK)
             rc = undone;
+    }
+    return rc;
+}
+
+/* True when another connection's CREATE of this name was in the way, and SQLite has heard
+ * of ours nothing yet: of a writer that is not done, of a table made after our moment. */
+static bool was_forestalled(const struct vtab *vtab, int rc)
+{
+    return !vtab->has_shadow &&
+           ((rc & 0xff) == SQLITE_BUSY || rc == SQLITE_CONSTRAINT_PRIMARYKEY);
+}
+
+/* Several connections often make, or reach, one table when they start. Who comes second
+ * waits for the first, and then finds the table: at a moment of its own, which it can
+ * choose anew as long as its transaction has done nothing else. */
+static int create_table(sqlite3 *db, struct vtab *vtab, char **err)
+{
+    uint64_t deadline_ms = 0;
+    uint32_t tries = 0;
+    char *label = NULL;
+    bool alone;
+    int rc;
+
+    rc = open_store(vtab, true, err);
+    if (rc == SQLITE_OK)
+        rc = choose_label(vtab, &label, err);
+    if (rc != SQLITE_OK)
+        goto out;
+    drop_settle(vtab->store, 1);
+    alone = !armdb_in_transaction(vtab->store->session) && !vtab->store->held;
+    rc = try_to_create(db, vtab, label, err);
+    while (alone && was_forestalled(vtab, rc) &&
+           conn_wait(vtab->store, &deadline_ms) == ARMDB_OK) {
+        if (tries++ > 0)
+            sqlite3_sleep(CREATE_PAUSE_MS);
+        vtab->shadow.created = false;
+        sqlite3_free(*err);
+        *err = NULL;
+        rc = try_to_create(db, vtab, label, err);
     }
 out:
     sqlite3_free(label);

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import threading
 
 SO = (sys.argv[1] if len(sys.argv) > 1 else os.environ.get("ARMDB_EXTENSION")
       or os.environ.get("ARMDB_VTAB") or "./armdb_vtab")
@@ -169,5 +170,42 @@ refused(m, "SELECT armdb_count('sqlite_master')", "not an armdb table",
         "armdb_count wants an armdb table")
 rows(m, "SELECT armdb_count('main.t9')", [(1,)], "armdb_count takes schema and name")
 m.close()
+
+
+def create_at_once(store, path, columns):
+    """Eight connections reach one table at the same moment. The errors, and the rows."""
+    errors = []
+    begin = threading.Barrier(8)
+    end = threading.Barrier(8)
+
+    def one(number):
+        c = load(sqlite3.connect(path, isolation_level=None, timeout=20))
+        begin.wait()
+        try:
+            c.execute("CREATE VIRTUAL TABLE temp.t USING armdb(%s, path='%s')"
+                      % (columns, store))
+            c.execute("INSERT INTO t VALUES (?, 1)", (number,))
+        except sqlite3.Error as e:
+            errors.append(str(e))
+        end.wait()
+        if number == 0 and not errors:
+            errors.extend(c.execute("SELECT count(*) FROM t WHERE v IS NOT 1").fetchall()
+                          + c.execute("SELECT count(*) - 8 FROM t").fetchall())
+        end.wait()
+        c.close()
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+got = [create_at_once(os.path.join(W, "once%d" % i), ":memory:", "k INTEGER PRIMARY KEY, v")
+       for i in range(10)]
+verdict(got == [[(0,), (0,)]] * 10, "eight connections that create one table at once share it")
+if got != [[(0,), (0,)]] * 10:
+    print("  %s" % got)
 shutil.rmtree(W, ignore_errors=True)
 sys.exit(1 if fails else 0)
