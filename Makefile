@@ -353,11 +353,15 @@ fuzz-check-run: $(FUZZ_PROGRAMS)
 seeds: $(SEED_MAKER) ## writes the seeds in test/fuzz/seeds anew
 	$(SEED_MAKER) test/fuzz/seeds
 
+golden: all ## golden stores that test/golden lacks (GOLDEN=v1: the version of the format)
+	@ARMDB_VTAB=$(CURDIR)/$(SO) $(PYTHON) test/golden/make.py $(GOLDEN)
+GOLDEN ?= v1
+
 fuzz: ## fuzzing for SECONDS=n (600) seconds; what is found stays in build/fuzz/corpus
 	+@$(AGAIN) FLAVOR=fuzz fuzz-run
 fuzz-run: $(FUZZ_PROGRAMS)
 	@SECONDS_ALL=$(SECONDS) JOBS=$(JOBS) sh test/fuzz/run.sh $(FUZZ_PROGRAMS)
-.PHONY: fuzz seeds fuzz-check fuzz-check-run fuzz-run
+.PHONY: fuzz golden seeds fuzz-check fuzz-check-run fuzz-run
 
 SUITES := style unit sql prop crash asan tsan fuzz-check
 

@@ -7,7 +7,7 @@ what=${1:-check}
 packages="gcc make libc6-dev liburing-dev libxxhash-dev libsqlite3-dev sqlite3"
 if [ "$what" = check ]; then
     # clang for fuzzing: libFuzzer is in its runtime library.
-    packages="$packages libcmocka-dev python3 g++ binutils clang libclang-rt-dev"
+    packages="$packages libcmocka-dev python3 g++ binutils clang libclang-rt-dev xz-utils"
     # Any Node.js will do, Debian's or another; better-sqlite3 is compiled by its
     # npm, with the headers beside it.
     command -v node > /dev/null || packages="$packages nodejs libnode-dev"
