@@ -31,7 +31,7 @@ EXT_MODULES   := errmap bytebuf affinity keycodec keycodec_private keyrange keyt
                  token path options schema schema_private schema_row schema_agree \
                  plan conn shadow drop vtab txn restore update cursor \
                  filter_private filter_list filter_number filter bestindex \
-                 functions atomic maintain config tables list verify ext
+                 functions atomic maintain config tables list findings verify salvage ext
 
 MODULES := $(addprefix engine/base/,$(BASE_MODULES)) \
            $(addprefix engine/io/,$(IO_MODULES)) \

@@ -238,6 +238,9 @@ enum armdb_rc armdb_verify(struct armdb *store, const struct armdb_watch *watch,
 
 /* ---- Salvage --------------------------------------------------------------- */
 
+/* The schema of a table "lost_N", see armdb_salvage(). */
+#define ARMDB_SCHEMA_LOST "(lost)"
+
 struct armdb_salvage_info {
     uint64_t tables; /* with a definition, or made for rows that have lost theirs */
     uint64_t rows;   /* that are in the new store */
@@ -252,8 +255,8 @@ struct armdb_salvage_info {
  * take its place. What was lost is told by visit, as armdb_verify() tells it: rows whose
  * value is damaged, by key; stretches in which nobody can say what stood, so that an
  * older row may stand in the place of a newer one, or of a delete. Rows of a table whose
- * definition is lost go into a table "lost_" and their id. `watch` may be NULL; *info is
- * always filled.
+ * definition is lost go into a table "lost_" and their id, with the schema
+ * ARMDB_SCHEMA_LOST. `watch` may be NULL; *info is always filled.
  *
  * Memory: 56 bytes for each key in the log, deleted ones too, and 32 MiB.
  * Errors:  ARMDB_CANTOPEN (the folder is not empty, among others), ARMDB_INTERRUPT,

@@ -18,6 +18,7 @@
 #include "ext/functions.h"
 #include "ext/list.h"
 #include "ext/maintain.h"
+#include "ext/salvage.h"
 #include "ext/tables.h"
 #include "ext/verify.h"
 #include "ext/vtab.h"
@@ -107,6 +108,8 @@ static int register_all(sqlite3 *db)
         rc = atomic_register(conn);
     if (rc == SQLITE_OK)
         rc = verify_register(conn);
+    if (rc == SQLITE_OK)
+        rc = salvage_register(conn);
     conn_release(conn);
     return rc;
 }

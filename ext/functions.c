@@ -39,6 +39,8 @@ static const char help_text[] =
     "SELECT * FROM armdb_stores;         the stores that are open in this process\n"
     "SELECT * FROM armdb_verify('t');    looks at every byte of its store: ok, or what "
     "is not\n"
+    "SELECT * FROM armdb_salvage('t', 'dir');  makes a new store of what is still whole\n"
+    "    armdb_salvage_folder('old', 'dir')    the same, when no table leads to it\n"
     "SELECT * FROM armdb_list('t', 'a/', '/');  folders and keys under a prefix;\n"
     "                                    then start_after, for pages; hidden: count\n"
     "armdb_backup('t', 'dir')            copy the whole store, as of now, into a folder\n"
@@ -78,8 +80,7 @@ int functions_find_table(struct conn *conn, const char *name, struct vtab **out,
         return SQLITE_ERROR;
     }
     rc = vtab_use(conn->planned);
-    if (rc == SQLITE_OK || conn->planned->store != NULL)
-        *out = conn->planned;
+    *out = conn->planned;
     if (rc != SQLITE_OK && conn->planned->base.zErrMsg != NULL)
         *err = sqlite3_mprintf("%s", conn->planned->base.zErrMsg);
     return rc;

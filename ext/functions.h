@@ -10,8 +10,8 @@ int functions_register(struct conn *conn);
 /* Finds an armdb table by name, 't' or 'schema.t', opened.
  *
  * Gives:  *out, valid until *stmt is finalized, which the caller does in any case.
- * Errors: SQLITE_ERROR and others, with *err (sqlite3_malloc). When its store could be
- *         opened and the table could not, *out is given all the same, without a table. */
+ * Errors: SQLITE_ERROR and others, with *err (sqlite3_malloc). *out is given all the same
+ *         when it was the store or the table in it that could not be opened. */
 int functions_find_table(struct conn *conn, const char *name, struct vtab **out,
                          sqlite3_stmt **stmt, char **err);
 

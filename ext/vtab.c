@@ -349,6 +349,14 @@ static int agree_on_columns(struct vtab *vtab, char **err)
     int rc;
 
     armdb_table_schema(vtab->table, &text, &len);
+    if (len == sizeof ARMDB_SCHEMA_LOST - 1 &&
+        memcmp(text, ARMDB_SCHEMA_LOST, len) == 0) {
+        if (vtab->schema->columns_given)
+            return SQLITE_OK; /* who attaches to a salvaged table must know them */
+        *err = sqlite3_mprintf("the columns of table %s are lost: name them",
+                               armdb_table_name(vtab->table));
+        return SQLITE_ERROR;
+    }
     if (!vtab->schema->columns_given)
         return take_stored_columns(vtab, text, len, err);
     rc = schema_parse_stored(vtab->name, text, len, &stored, err);

@@ -78,7 +78,8 @@ enum armdb_rc salvage_make_table(struct salvage *s, uint64_t id,
     table->made = true;
     place.table = table->name;
     salvage_report(
-        s, &place, false, "look at them with armdb_table_open(), or drop the table",
+        s, &place, false,
+        "attach to it by table= with the columns that it had, or drop it",
         "rows that belong to no table's definition, because it is lost, or the "
         "table was dropped or cleared, are kept as table %s",
         table->name);
@@ -92,7 +93,9 @@ static enum armdb_rc put_definitions(struct salvage *s)
     enum armdb_rc rc = ARMDB_OK;
 
     for (size_t i = 0; rc == ARMDB_OK && i < s->tables.count; i++) {
-        struct catalog_row row = {.id = tables[i].id};
+        struct catalog_row row = {.id = tables[i].id,
+                                  .schema = (const unsigned char *)ARMDB_SCHEMA_LOST,
+                                  .schema_len = sizeof ARMDB_SCHEMA_LOST - 1};
         struct record record = {.kind = RECORD_PUT};
         unsigned char *bytes;
 

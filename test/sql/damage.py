@@ -133,6 +133,88 @@ def definition():
     c.close()
 
 
+def take_place(folder):
+    """The new store goes where the old one was."""
+    shutil.rmtree(W + "/a.db-armdb")
+    os.rename(os.path.join(W, folder), W + "/a.db-armdb")
+
+
+def salvage():
+    # One more row than the table has: armdb's own, of who is attached to it.
+    make()
+    c = con()
+    got = ask(c, "SELECT finding, file FROM armdb_salvage('t', 'whole')")
+    verdict(len(got) == 1 and got[0][0].startswith("saved: 21 rows of ") and
+            got[0][0].endswith("losses: 0"), "all of a whole store is saved", got)
+    got = ask(c, "SELECT armdb_salvage('t', 'whole')")
+    verdict("not empty" in got, "into a new folder alone", got)
+    got = ask(c, "SELECT armdb_salvage_folder('a.db-armdb', 'other')")
+    verdict("is open in process" in got, "a folder in use is refused", got)
+    got = ask(c, "SELECT * FROM armdb_salvage('t')")
+    verdict("wants the name of a table and a new folder" in got, "both arguments are asked for",
+            got)
+    c.execute("CREATE VIRTUAL TABLE copy USING armdb(path='whole', table='t')")
+    verdict(ask(c, "SELECT count(v), max(v) FROM copy") == [(20, "value number 19")],
+            "a table attaches to it")
+    c.close()
+
+    make()
+    name, at = flip(b"value number 07", 9)
+    c = con()
+    got = ask(c, "SELECT finding, file, table_name, key FROM armdb_salvage('t', 'new')")
+    verdict(len(got) == 2 and got[0][0].startswith("saved: 20 rows") and
+            got[1][1:] == (name, "t", "'key07'"), "what is lost is told by key", got)
+    got = ask(c, "SELECT armdb_salvage('t', 'again')")
+    verdict(len(got) == 1 and "2 findings; the first: saved: 20 rows" in got[0][0],
+            "by the function, too", got)
+    c.close()
+    take_place("new")
+    c = con()
+    verdict(ask(c, "SELECT count(v), min(k), max(k) FROM t") == [(19, "key00", "key19")] and
+            ask(c, "SELECT v FROM t WHERE k = 'key07'") == [] and
+            ask(c, "SELECT finding FROM armdb_verify('t')") == [("ok",)],
+            "the new store takes the old one's place")
+    c.execute("INSERT INTO t VALUES('key07', 'back')")
+    c.close()
+
+    for victim in "superblock", "manifest":
+        make()
+        with open(os.path.join(W, "a.db-armdb", victim), "r+b") as f:
+            f.write(b"this is not what was here")
+        c = con()
+        verdict(isinstance(ask(c, "SELECT count(*) FROM t"), str),
+                "a broken %s keeps the store closed" % victim)
+        got = ask(c, "SELECT finding, file FROM armdb_salvage('t', 'new')")
+        verdict(got[0][0].startswith("saved: 21 rows") and got[1][1] == victim,
+                "the table still leads to its folder, and all is saved", got)
+        c.close()
+        c = sqlite3.connect(":memory:")
+        c.enable_load_extension(True)
+        c.load_extension(SO)
+        got = ask(c, "SELECT finding FROM armdb_salvage_folder('%s/a.db-armdb', '%s/more')" %
+                  (W, W))
+        verdict(got[0][0].startswith("saved: 21 rows"), "so without any table", got)
+        c.close()
+        take_place("new")
+        c = con()
+        verdict(ask(c, "SELECT count(v) FROM t") == [(20,)], "and it takes its place")
+        c.close()
+
+    make()
+    flip(b"k TEXT", 1)
+    c = con()
+    got = ask(c, "SELECT finding, table_name FROM armdb_salvage('t', 'new')")
+    verdict(any(row[1] == "lost_1" for row in got),
+            "rows without a definition get a table of their own", got)
+    got = ask(c, "CREATE VIRTUAL TABLE found USING armdb(path='new', table='lost_1')")
+    verdict("are lost: name them" in got, "which wants its columns", got)
+    c.execute("CREATE VIRTUAL TABLE found USING armdb(k TEXT PRIMARY KEY, v TEXT, "
+              "path='new', table='lost_1')")
+    verdict(ask(c, "SELECT count(v), max(v) FROM found") == [(20, "value number 19")],
+            "and can be attached to by them")
+    c.close()
+
+
 def not_opened():
     make()
     path = os.path.join(W, "a.db-armdb", "manifest")
@@ -160,6 +242,7 @@ try:
     value()
     key()
     definition()
+    salvage()
     not_opened()
     integrity_check()
 finally:
