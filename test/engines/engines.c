@@ -1,19 +1,22 @@
 /* engines.c - armdb, LMDB and RocksDB, called directly, side by side, in one run.
  *
  *   engines [--rows=N] [--value=B] [--ms=N] [--folder=DIR] [--json=FILE]
- *           [--only=ENGINE] [--phase=PART OF A TITLE]
+ *           [--only=ENGINE] [--phase=PART OF A TITLE] [--cpu]
  *
  * Each engine lives in a child process of its own with the same rows in a folder of its
  * own. A phase runs in three rounds that alternate between the engines, `ms` milliseconds
  * each (default 500), and its median counts: machines are noisy, so only figures of one
- * run are compared. Engines get the same cache (LMDB uses the kernel's), the same
- * durability and their advised settings (engine_*.c). Every answer is checked; in the
- * end all rows are read, and the counters' sum must be the number of changes. */
+ * run are compared. With --cpu a second is one that the engine's process was given, all
+ * its threads together: on a machine with other work this says what an operation costs,
+ * though not how long it waits. Engines get the same cache (LMDB uses the kernel's), the
+ * same durability and their advised settings (engine_*.c). Every answer is checked; in
+ * the end all rows are read, and the counters' sum must be the number of changes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "test/engines/phases.h"
@@ -27,6 +30,7 @@ struct run {
     uint64_t rows;
     size_t value_len;
     uint64_t round_ns;
+    bool cpu;
     char folder[900];
     const char *only;
     const char *phase; /* after the load, only those whose titles have this; NULL: all */
@@ -106,10 +110,20 @@ static uint64_t resident_bytes(void)
     return (uint64_t)kib * 1024;
 }
 
+/* Nanoseconds that this process was given. */
+static uint64_t cpu_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static void run_phase(struct world *w, const struct phase *phase, bool *synced,
-                      uint64_t round_ns, struct answer *answer)
+                      const struct run *run, struct answer *answer)
 {
     uint64_t begun;
+    uint64_t cpu;
 
     if (*synced != phase->synced) {
         world_close(w);
@@ -118,8 +132,9 @@ static void run_phase(struct world *w, const struct phase *phase, bool *synced,
     }
     phase_prepare(w, phase);
     begun = world_now();
-    answer->done = phase->run(w, begun + round_ns);
-    answer->ns = world_now() - begun;
+    cpu = cpu_now();
+    answer->done = phase->run(w, begun + run->round_ns);
+    answer->ns = run->cpu ? cpu_now() - cpu : world_now() - begun;
     phase_finish(w, phase);
 }
 
@@ -140,7 +155,7 @@ static void serve(const struct engine *engine, const struct run *run,
         if (command == CHECK)
             world_check(&w);
         else
-            run_phase(&w, &phases[command], &synced, run->round_ns, &answer);
+            run_phase(&w, &phases[command], &synced, run, &answer);
         answer.memory = resident_bytes() - before;
         if (write(to, &answer, sizeof answer) != sizeof answer)
             break;
@@ -297,8 +312,9 @@ static int run_all(const struct run *run)
     for (int e = 0; e < ENGINES; e++)
         if (takes_part(run, e))
             start_child(&children[e], engines[e], run);
-    printf("%llu rows of %d + %zu bytes\n%-38s", (unsigned long long)run->rows,
-           ENGINE_KEY_LEN, run->value_len, "");
+    printf("%llu rows of %d + %zu bytes, %s\n%-38s", (unsigned long long)run->rows,
+           ENGINE_KEY_LEN, run->value_len, run->cpu ? "per CPU second" : "per second",
+           "");
     for (int e = 0; e < ENGINES; e++)
         if (takes_part(run, e))
             printf(" %10s", engines[e]->name);
@@ -346,6 +362,8 @@ int main(int argc, char **argv)
             run.value_len = (size_t)n;
         else if (sscanf(argv[i], "--ms=%llu", &n) == 1)
             run.round_ns = n * 1000000;
+        else if (strcmp(argv[i], "--cpu") == 0)
+            run.cpu = true;
         else if (strncmp(argv[i], "--folder=", 9) == 0)
             tmp = argv[i] + 9;
         else if (strncmp(argv[i], "--only=", 7) == 0)
