@@ -101,7 +101,10 @@ static enum fate chain_fate(const struct tab *tab, const struct node *node,
 
         if (at == location)
             return own == 0 ? FATE_OPEN : FATE_LIVE;
-        if (own != 0 && own <= durable &&
+        /* A version that is still staged although its transaction has committed is not on
+         * the log: of a row that came and went in one transaction nothing is written, and
+         * the tombstone of the row before it is the newest that there is. */
+        if (own != 0 && own <= durable && !location_is_staged(at) &&
             (!tombstone || own > gsn ||
              (own == gsn && version->value_len != VERSION_DELETED)))
             return FATE_DEAD;

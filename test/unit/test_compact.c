@@ -383,6 +383,110 @@ static void an_interrupted_compaction_leaves_everything_as_it_was(void **state)
     close_fixture(&f);
 }
 
+/* ---- A key that came and went in one transaction ---- */
+
+static enum armdb_rc put_text(struct fixture *f, const char *key)
+{
+    return armdb_put(f->session, f->table, key, strlen(key), "text", 4, &err);
+}
+
+struct growth {
+    uint64_t before[2]; /* records by shard */
+    uint64_t now[2];
+};
+
+static void add_records(void *arg, const struct armdb_segment *segment)
+{
+    struct growth *growth = arg;
+
+    growth->now[segment->shard] += segment->records;
+}
+
+static void measure(struct fixture *f, struct growth *growth)
+{
+    memcpy(growth->before, growth->now, sizeof growth->before);
+    memset(growth->now, 0, sizeof growth->now);
+    OK(armdb_segment_each(f->store, add_records, growth, &err));
+}
+
+/* Two keys each that lead a transaction to shard 0 and to shard 1: every other key of it
+ * comes after them. */
+static void find_leaders(struct fixture *f, char leaders[2][2][16])
+{
+    struct growth growth = {{0, 0}, {0, 0}};
+    unsigned found[2] = {0, 0};
+
+    measure(f, &growth);
+    for (unsigned i = 0; found[0] < 2 || found[1] < 2; i++) {
+        char key[16];
+        unsigned shard;
+
+        (void)snprintf(key, sizeof key, "a%03u", i);
+        OK(put_text(f, key));
+        OK(armdb_commit(f->session, &err));
+        measure(f, &growth);
+        shard = growth.now[1] > growth.before[1];
+        if (found[shard] < 2)
+            memcpy(leaders[shard][found[shard]++], key, sizeof key);
+    }
+}
+
+/* Its tombstone is the newest that the log has: a version that was never written takes
+ * nothing's place. */
+static void a_row_that_came_and_went_in_one_transaction_hides_no_tombstone(void **state)
+{
+    struct armdb_compact_info info;
+    struct armdb_options options;
+    struct fixture f;
+    struct fixture parked;
+    struct fixture reader;
+    struct armdb_cursor *cursor;
+    char leaders[2][2][16];
+
+    (void)state;
+    armdb_options_init(&options);
+    options.shards = 2;
+    options.compact_off = true;
+    OK(armdb_open(folder, &options, &f.store, &err));
+    OK(armdb_session_open(f.store, &f.session, &err));
+    OK(armdb_table_create(f.session, "t", "", 0, &f.table, &err));
+    OK(armdb_commit(f.session, &err));
+    open_fixture(&parked, folder);
+    open_fixture(&reader, folder);
+    find_leaders(&f, leaders);
+
+    /* The row lies in shard 1. */
+    OK(put_text(&f, leaders[1][0]));
+    OK(put_text(&f, "row"));
+    OK(armdb_commit(f.session, &err));
+    /* Its tombstone lies in shard 0, whose segment is worth a compaction. */
+    OK(put_text(&f, leaders[0][0]));
+    OK(armdb_delete(f.session, f.table, "row", 3, &err));
+    OK(armdb_commit(f.session, &err));
+    /* The snapshot keeps this one from being settled. */
+    OK(armdb_snapshot_acquire(reader.session, &err));
+    OK(put_text(&f, leaders[0][0]));
+    OK(put_text(&f, "row"));
+    OK(armdb_delete(f.session, f.table, "row", 3, &err));
+    OK(armdb_commit(f.session, &err));
+    /* Shard 1's segment stays: a transaction in it is not decided. */
+    OK(put_text(&parked, leaders[1][1]));
+    OK(armdb_prepare(parked.session, ARMDB_DOUBT_COMMIT, &err));
+    OK(armdb_compact(f.store, NULL, &info, &err));
+    assert_true(info.bytes_moved > 0);
+
+    armdb_snapshot_release(reader.session);
+    OK(armdb_commit(parked.session, &err));
+    close_fixture(&reader);
+    close_fixture(&parked);
+    close_fixture(&f);
+    open_fixture(&f, folder);
+    OK(armdb_cursor_open(f.session, f.table, &cursor, &err));
+    assert_int_equal(armdb_cursor_seek_key(cursor, "row", 3, &err), ARMDB_DONE);
+    armdb_cursor_close(cursor);
+    close_fixture(&f);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
@@ -394,6 +498,7 @@ int main(void)
         TEST(a_key_that_is_taken_is_compacted_all_the_same),
         TEST(a_store_in_memory_is_compacted_too),
         TEST(an_interrupted_compaction_leaves_everything_as_it_was),
+        TEST(a_row_that_came_and_went_in_one_transaction_hides_no_tombstone),
     };
 
     return cmocka_run_group_tests_name("compact", tests, NULL, NULL);
