@@ -338,7 +338,7 @@ static size_t group_of(const struct list_cursor *cursor, const struct sql_value 
 static enum armdb_rc read_key(struct list_cursor *cursor, const void *key, size_t len,
                               struct sql_value *out, struct armdb_error *err)
 {
-    struct sql_value original;
+    struct sql_value original = {SQLITE_NULL, 0, {0}};
     struct armdb_value row;
     bool exact;
     enum armdb_rc rc = key_decode(&cursor->table->schema->key, key, len, 0,
@@ -721,7 +721,7 @@ static int list_filter(sqlite3_vtab_cursor *base, int number, const char *text, 
         rc = make_text(cursor, column);
     if (rc == SQLITE_OK)
         rc = find_table(cursor);
-    if (rc != SQLITE_OK)
+    if (rc != SQLITE_OK || cursor->table == NULL)
         return rc;
     ranged = key_range_begin(&cursor->table->schema->key, NULL, 0, &cursor->range);
     if (ranged == ARMDB_OK)
