@@ -70,6 +70,39 @@ void conn_drop_free(struct drop *drop)
     sqlite3_free(drop);
 }
 
+void conn_park(struct conn_store *store, const unsigned char attachment[CONN_ID_BYTES],
+               struct armdb_table *table)
+{
+    struct conn_parked *parked = sqlite3_malloc64(sizeof *parked);
+
+    if (parked == NULL) {
+        armdb_table_close(table);
+        return;
+    }
+    memcpy(parked->attachment, attachment, CONN_ID_BYTES);
+    parked->table = table;
+    parked->next = store->parked;
+    store->parked = parked;
+}
+
+void conn_unpark(struct conn_store *store, const unsigned char *attachment)
+{
+    struct conn_parked **at = &store->parked;
+
+    while (*at != NULL) {
+        struct conn_parked *parked = *at;
+
+        if (attachment != NULL &&
+            memcmp(parked->attachment, attachment, CONN_ID_BYTES) != 0) {
+            at = &parked->next;
+            continue;
+        }
+        *at = parked->next;
+        armdb_table_close(parked->table);
+        sqlite3_free(parked);
+    }
+}
+
 static void close_store(struct conn_store *store)
 {
     if (store == NULL)
@@ -80,6 +113,7 @@ static void close_store(struct conn_store *store)
         store->drops = drop->next;
         conn_drop_free(drop);
     }
+    conn_unpark(store, NULL);
     if (store->held)
         armdb_snapshot_release(store->session);
     armdb_session_close(store->session);

@@ -29,6 +29,14 @@ struct drop {
     char *file;       /* owned: its database file, "" for none */
 };
 
+/* A table in TEMP whose struct vtab SQLite has let go, as it does with all of them when a
+ * ROLLBACK undoes some DDL. It is still there, and holds its rows (armdb_table_hold). */
+struct conn_parked {
+    struct conn_parked *next;
+    unsigned char attachment[CONN_ID_BYTES];
+    struct armdb_table *table; /* owned */
+};
+
 struct conn_store {
     struct conn_store *next;
     struct conn *conn; /* borrowed */
@@ -43,9 +51,10 @@ struct conn_store {
     bool held;         /* the session's snapshot is held until the transaction ends */
     bool was_read;     /* something was read or written in this transaction */
 
-    struct drop *drops;  /* owned */
-    bool creates_loaded; /* what killed CREATEs left is in the list, too */
-    bool drops_loaded;   /* those that earlier processes left are among them */
+    struct conn_parked *parked; /* owned */
+    struct drop *drops;         /* owned */
+    bool creates_loaded;        /* what killed CREATEs left is in the list, too */
+    bool drops_loaded;          /* those that earlier processes left are among them */
 };
 
 struct vtab;
@@ -82,6 +91,13 @@ enum armdb_rc conn_store_open(struct conn *conn, const char *path, bool memory,
                               const struct armdb_options *options,
                               struct conn_store **out,
                               struct armdb_error *err) ADB_MUST_CHECK;
+
+/* Keeps the handle of a table in TEMP until conn_unpark() or the end of the connection;
+ * without memory it is closed. */
+void conn_park(struct conn_store *store, const unsigned char attachment[CONN_ID_BYTES],
+               struct armdb_table *table);
+/* Closes what is parked for this attachment, if anything is; NULL: for any. */
+void conn_unpark(struct conn_store *store, const unsigned char *attachment);
 
 void conn_drop_free(struct drop *drop); /* one, not its list; NULL is allowed */
 

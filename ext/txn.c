@@ -182,6 +182,7 @@ int vtab_rollback(sqlite3_vtab *base)
                         error.text);
         transaction_ended(vtab->store);
     }
+    vtab->undone = vtab->is_new;
     vtab->is_new = false;
     vtab->confirmed = false;
     if (vtab->remade && vtab->open_count == 0) {

@@ -230,8 +230,10 @@ static enum armdb_rc open_memory_table(struct vtab *vtab, struct armdb_error *er
 static void take_hold(struct vtab *vtab)
 {
     armdb_table_set_sync(vtab->table, vtab->options.sync);
-    if (vtab->temp && !vtab->store->memory)
-        armdb_table_hold(vtab->table);
+    if (!vtab->temp || vtab->store->memory)
+        return;
+    armdb_table_hold(vtab->table);
+    conn_unpark(vtab->store, vtab->shadow.attachment);
 }
 
 static enum armdb_rc open_table(struct vtab *vtab, struct armdb_error *err)
@@ -580,6 +582,11 @@ int vtab_disconnect(sqlite3_vtab *base)
 {
     struct vtab *vtab = (struct vtab *)base;
 
+    if (vtab->temp && vtab->table != NULL && !vtab->store->memory && !vtab->is_new &&
+        !vtab->undone) {
+        conn_park(vtab->store, vtab->shadow.attachment, vtab->table);
+        vtab->table = NULL;
+    }
     leave_transaction(vtab);
     free_vtab(vtab);
     return SQLITE_OK;
@@ -628,7 +635,11 @@ int vtab_destroy(sqlite3_vtab *base)
     sqlite3_free(err);
     if (rc != SQLITE_OK)
         return rc;
-    return vtab_disconnect(base);
+    if (vtab->store != NULL)
+        conn_unpark(vtab->store, vtab->shadow.attachment);
+    leave_transaction(vtab);
+    free_vtab(vtab);
+    return SQLITE_OK;
 }
 
 int vtab_rename(sqlite3_vtab *base, const char *new_name)

@@ -40,6 +40,7 @@ struct vtab {
 
     bool enlisted;  /* will hear xCommit or xRollback */
     bool is_new;    /* made by the running transaction */
+    bool undone;    /* that was rolled back: SQLite will let it go */
     bool confirmed; /* the store knows that our CREATE was committed */
     bool remade;    /* the memory store's table was made by the running transaction */
 

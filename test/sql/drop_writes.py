@@ -28,7 +28,8 @@ def verdict(good, text, *details):
 
 
 def connect(path=":memory:"):
-    c = sqlite3.connect(path, isolation_level=None, timeout=0.1)
+    # A statement that Python keeps would keep SQLite from letting a table go.
+    c = sqlite3.connect(path, isolation_level=None, timeout=0.1, cached_statements=0)
     c.enable_load_extension(True)
     c.load_extension(os.path.abspath(SO))
     return c
@@ -160,6 +161,26 @@ def temp_tables(folder):
     b.close()
 
 
+def let_go(folder):
+    """A ROLLBACK of any DDL makes SQLite forget all tables until they are used again."""
+    create = ("CREATE VIRTUAL TABLE temp.t USING "
+              + COLUMNS % (", path='%s'" % os.path.join(folder, "let")))
+    a, b = connect(), connect()
+    run(a, create, create.replace("temp.t ", "temp.other "))
+    run(b, create, "INSERT INTO t VALUES ('b', 1)", "BEGIN", "CREATE TEMP TABLE x(y)",
+        "ROLLBACK", "SELECT count(*) FROM sqlite_temp_schema")
+    run(a, "DROP TABLE t", "SELECT * FROM other")
+    verdict(run(b, "SELECT k FROM t") == [("b",)],
+            "TEMP: a table that SQLite has let go for a while holds its rows")
+    c = connect()
+    run(c, "BEGIN", create, "ROLLBACK")  # a place that never was holds nothing
+    run(b, "DROP TABLE t")
+    run(a, "SELECT * FROM other")
+    verdict(run(b, create, "SELECT k FROM t") == [], "and one that was rolled back does not")
+    for connection in (a, b, c):
+        connection.close()
+
+
 def main():
     with tempfile.TemporaryDirectory(prefix="armdb-drop-") as folder:
         own_writes(os.path.join(folder, "own.db"), "in a file")
@@ -168,6 +189,7 @@ def main():
         another_connection(folder)
         two_files(folder)
         temp_tables(folder)
+        let_go(folder)
     return 1 if fails else 0
 
 
