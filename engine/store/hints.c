@@ -4,8 +4,8 @@
  * sealed while the store is open, of a compaction's outputs, and of those that were
  * opened without a hint that could be used. It starts with the first such segment and
  * sleeps while there is none. Closing writes what is lacking, so that the next opening
- * need not read. Segments of fewer than hint_bytes_min bytes have none: reading them
- * costs less than looking for a file.
+ * need not read, with all processors. Segments of fewer than hint_bytes_min bytes have
+ * none: reading them costs less than looking for a file.
  *
  * Nothing waits for a hint, and a failure is only counted. One order matters:
  *
@@ -22,6 +22,8 @@
 #include "engine/base/mem.h"
 #include "engine/base/plant.h"
 #include "engine/store/internal.h"
+
+enum { HELPERS_MAX = 7 };
 
 static const uint64_t retry_ns = UINT64_C(1000000000);
 
@@ -76,15 +78,14 @@ static enum armdb_rc name_hint(struct armdb *store, const struct manifest_segmen
     return rc == ARMDB_OK ? store->io->ops->dir_sync(store->dir, err) : rc;
 }
 
-/* Writes the hint of one segment. The lock is held. */
+/* Writes the hint of one segment. */
 static enum armdb_rc write_one(struct armdb *store, const struct manifest_segment *listed,
-                               struct armdb_error *err)
+                               struct hints_closes *closes, struct armdb_error *err)
 {
     uint64_t mark = gsn_last(&store->log.gsn);
     struct hint hint;
     uint64_t end_raw;
-    enum armdb_rc rc =
-        hints_make(store, listed, &store->hinter.closes, &hint, &end_raw, err);
+    enum armdb_rc rc = hints_make(store, listed, closes, &hint, &end_raw, err);
 
     if (rc != ARMDB_OK)
         return rc;
@@ -103,9 +104,9 @@ static enum armdb_rc write_one(struct armdb *store, const struct manifest_segmen
 
 /* ---- What is lacking --------------------------------------------------------------- */
 
-/* A sealed segment without a hint; false when there is none. *waiting: there is one that
- * is not decided yet. Manifest lock not held. */
-static bool find_lacking(struct armdb *store, struct manifest_segment *listed,
+/* Looks for a sealed segment without a hint; false when there is none. *waiting: there is
+ * one that is not decided yet. With `take` nobody else finds it from now on. */
+static bool find_lacking(struct armdb *store, bool take, struct manifest_segment *listed,
                          bool *waiting)
 {
     struct log *log = &store->log;
@@ -114,7 +115,7 @@ static bool find_lacking(struct armdb *store, struct manifest_segment *listed,
     *waiting = false;
     adb_mutex_lock(&log->manifest_lock);
     for (size_t i = 0; !found && i < log->locked.manifest.segment_count; i++) {
-        const struct segment *segment;
+        struct segment *segment;
 
         *listed = log->locked.manifest.segments[i];
         segment = segtab_get(&log->segments, log_slot(log->slot_base, listed->number));
@@ -123,13 +124,14 @@ static bool find_lacking(struct armdb *store, struct manifest_segment *listed,
             continue;
         found = is_decided(store, listed);
         *waiting = *waiting || !found;
+        segment->hint_done = found && take;
     }
     adb_mutex_unlock(&log->manifest_lock);
     return found;
 }
 
-/* Marks a segment as done, with or without a hint. */
-static void set_done(struct armdb *store, uint64_t number)
+/* A segment that was taken is lacking its hint again. */
+static void give_back(struct armdb *store, uint64_t number)
 {
     struct log *log = &store->log;
     struct segment *segment;
@@ -137,32 +139,34 @@ static void set_done(struct armdb *store, uint64_t number)
     adb_mutex_lock(&log->manifest_lock);
     segment = segtab_get(&log->segments, log_slot(log->slot_base, number));
     if (segment != NULL && manifest_find(&log->locked.manifest, number) != NULL)
-        segment->hint_done = true;
+        segment->hint_done = false;
     adb_mutex_unlock(&log->manifest_lock);
 }
 
-/* Writes hints while some are lacking. False: one has to wait. */
+/* Writes hints while some are lacking. False: one has to wait. Any number of threads. */
 static bool work(struct armdb *store)
 {
     struct hinter *hinter = &store->hinter;
+    struct hints_closes closes = {NULL, 0, 0, NULL, 0};
     struct manifest_segment listed;
     bool waiting = false;
 
-    adb_mutex_lock(&hinter->lock);
     while (!atomic_load_explicit(&hinter->stopping, memory_order_relaxed) &&
-           find_lacking(store, &listed, &waiting)) {
+           find_lacking(store, true, &listed, &waiting)) {
         struct armdb_error err;
-        enum armdb_rc rc = write_one(store, &listed, &err);
+        enum armdb_rc rc = write_one(store, &listed, &closes, &err);
 
-        if (rc == ARMDB_OK)
+        if (rc == ARMDB_OK) {
             stat_add(&hinter->written, 1);
-        else if (rc != ARMDB_BUSY)
+        } else if (rc == ARMDB_BUSY) { /* the store closes, or the segment has gone */
+            give_back(store, listed.number);
+            waiting = true;
+            break;
+        } else { /* it would fail again */
             stat_add(&hinter->failures, 1);
-        /* A busy one has gone; any other failure would come again. */
-        set_done(store, listed.number);
+        }
     }
-    hints_closes_fini(&hinter->closes);
-    adb_mutex_unlock(&hinter->lock);
+    hints_closes_fini(&closes);
     return !waiting;
 }
 
@@ -210,7 +214,7 @@ void hinter_wake(struct armdb *store)
         &hinter->sealed_seen,
         atomic_load_explicit(&store->log.stats.sealed, memory_order_relaxed),
         memory_order_relaxed);
-    if (!find_lacking(store, &listed, &waiting) && !waiting)
+    if (!find_lacking(store, false, &listed, &waiting) && !waiting)
         return;
     adb_mutex_lock(&hinter->wake_lock);
     if (!hinter->running && !hinter->stop &&
@@ -226,8 +230,7 @@ enum armdb_rc hinter_init(struct armdb *store)
     struct hinter *hinter = &store->hinter;
 
     atomic_init(&hinter->stopping, true); /* until the store is open */
-    if (adb_mutex_init(&hinter->lock, ADB_RANK_COMPACT) != ARMDB_OK ||
-        adb_mutex_init(&hinter->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||
+    if (adb_mutex_init(&hinter->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||
         adb_cond_init(&hinter->wake) != ARMDB_OK)
         return ARMDB_NOMEM;
     return ARMDB_OK;
@@ -255,6 +258,30 @@ void hinter_stop(struct armdb *store)
         adb_thread_join(&hinter->thread);
 }
 
+static void work_once(void *arg)
+{
+    (void)work(arg);
+}
+
+/* Who closes waits for this: all processors help. */
+static void work_together(struct armdb *store)
+{
+    struct adb_thread helpers[HELPERS_MAX];
+    struct manifest_segment listed;
+    unsigned count = 0;
+    bool waiting;
+
+    memset(helpers, 0, sizeof helpers);
+    while (count < HELPERS_MAX && count + 1 < adb_cpu_count() &&
+           count + 1 < store->log.shard_count &&
+           find_lacking(store, false, &listed, &waiting) &&
+           adb_thread_start(&helpers[count], work_once, store) == ARMDB_OK)
+        count++;
+    (void)work(store);
+    for (unsigned i = 0; i < count; i++)
+        adb_thread_join(&helpers[i]);
+}
+
 ADB_NOT_SHARED void hinter_finish(struct armdb *store)
 {
     struct log *log = &store->log;
@@ -272,16 +299,14 @@ ADB_NOT_SHARED void hinter_finish(struct armdb *store)
     if (rc != ARMDB_OK)
         return;
     atomic_store_explicit(&store->hinter.stopping, false, memory_order_relaxed);
-    (void)work(store);
+    work_together(store);
     atomic_store_explicit(&store->hinter.stopping, true, memory_order_relaxed);
 }
 
 void hinter_fini(struct armdb *store)
 {
-    hints_closes_fini(&store->hinter.closes);
     adb_cond_fini(&store->hinter.wake);
     adb_mutex_fini(&store->hinter.wake_lock);
-    adb_mutex_fini(&store->hinter.lock);
 }
 
 /* ---- Checking ---------------------------------------------------------------------- */

@@ -33,8 +33,6 @@ struct hints_closes {
 };
 
 struct hinter {
-    struct adb_mutex lock; /* rank ADB_RANK_COMPACT: one hint at a time; held over I/O */
-    struct hints_closes closes; /* guarded by `lock` */
     struct adb_thread thread;
     struct adb_mutex wake_lock; /* rank ADB_RANK_LEAF: running, stop, wanted */
     struct adb_cond wake;
