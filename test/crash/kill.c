@@ -11,6 +11,7 @@
  *     acknowledged <= n <= begun     nothing acknowledged is lost, nothing invented
  *     tables = state after 1..n      nothing half, a prefix of the commit order,
  *                                    nothing that was rolled back
+ *     files = those of the manifest  and hints of them: no orphans
  *
  * Then it goes on with the same store. Each stage has its own options: sync mode, I/O
  * engine, table in the database file or TEMP, one thread or several.
@@ -21,6 +22,7 @@
 #define _GNU_SOURCE
 #include "test/crash/kill_model.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -29,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -40,28 +43,37 @@ struct stage {
     bool temp;
     int threads;
     enum plant plant;
+    bool compact; /* one more thread compacts all the time */
 };
 static const struct stage stages[] = {
-    { "sync=full", "sync=full", false, 1, PLANT_NONE },
-    { "sync=full, plain I/O", "sync=full, io_engine=plain", false, 1, PLANT_NONE },
-    { "sync=full, io_uring", "sync=full, io_engine=uring", true, 1, PLANT_NONE },
-    { "sync=normal", "sync=normal, segment_size=1048576", false, 1, PLANT_NONE },
-    { "sync=normal, io_uring", "sync=normal, io_engine=uring", true, 1, PLANT_NONE },
+    { "sync=full", "sync=full", false, 1, PLANT_NONE, false },
+    { "sync=full, plain I/O", "sync=full, io_engine=plain", false, 1, PLANT_NONE, false },
+    { "sync=full, io_uring", "sync=full, io_engine=uring", true, 1, PLANT_NONE, false },
+    { "sync=normal", "sync=normal, segment_size=1048576", false, 1, PLANT_NONE, false },
+    { "sync=normal, io_uring",
+      "sync=normal, io_engine=uring", true, 1, PLANT_NONE, false },
     { "sync=off, small segments", "sync=off, segment_size=1048576, io_engine=plain",
-      false, 1, PLANT_NONE },
+      false, 1, PLANT_NONE, false },
     { "sync=off, io_uring", "sync=off, io_engine=uring, segment_size=1048576", true, 1,
-      PLANT_NONE },
-    { "4 threads, sync=full", "sync=full, segment_size=1048576", true, 4, PLANT_NONE },
-    { "4 threads, sync=off", "sync=off, segment_size=1048576", true, 4, PLANT_NONE },
+      PLANT_NONE, false },
+    { "4 threads, sync=full",
+      "sync=full, segment_size=1048576", true, 4, PLANT_NONE, false },
+    { "4 threads, sync=off",
+      "sync=off, segment_size=1048576", true, 4, PLANT_NONE, false },
     { "4 threads, sync=normal, plain I/O", "sync=normal, io_engine=plain", true, 4,
-      PLANT_NONE },
-    { "4 threads in the database file", "sync=off", false, 4, PLANT_NONE },
+      PLANT_NONE, false },
+    { "4 threads in the database file", "sync=off", false, 4, PLANT_NONE, false },
+    { "compaction, 3 threads, sync=full",
+      "sync=full, segment_size=1048576, compact_at=0.01", true, 3, PLANT_NONE, true },
+    { "compaction, 3 threads, sync=off, plain I/O",
+      "sync=off, segment_size=1048576, compact_at=0.01, io_engine=plain", true, 3,
+      PLANT_NONE, true },
 };
 static const struct stage native_stages[] = {
-    { "native tables", NULL, false, 1, PLANT_NONE },
-    { "native tables, 4 threads", NULL, false, 4, PLANT_NONE },
-    { "planted: acknowledged too early", NULL, false, 1, PLANT_EARLY },
-    { "planted: committed in halves", NULL, false, 1, PLANT_HALF },
+    { "native tables", NULL, false, 1, PLANT_NONE, false },
+    { "native tables, 4 threads", NULL, false, 4, PLANT_NONE, false },
+    { "planted: acknowledged too early", NULL, false, 1, PLANT_EARLY, false },
+    { "planted: committed in halves", NULL, false, 1, PLANT_HALF, false },
 };
 
 /* What survives the child's death. */
@@ -284,6 +296,19 @@ static void *write_for_ever(void *arg)
     return NULL;
 }
 
+static void *compact_for_ever(void *arg)
+{
+    const struct job *job = arg;
+    sqlite3 *db = open_database(job);
+
+    create_tables(job, db);
+    for (;;) {
+        exec(job, db, "SELECT armdb_compact('acc')");
+        usleep(2000);
+    }
+    return NULL;
+}
+
 static void child_write(const struct job *job)
 {
     static struct writer writers[KILL_THREADS_MAX];
@@ -300,7 +325,57 @@ static void child_write(const struct job *job)
     for (i = 1; i < job->stage->threads; i++)
         if (pthread_create(&thread, NULL, write_for_ever, &writers[i]) != 0)
             give_up(job, "pthread_create", strerror(errno));
+    if (job->stage->compact &&
+        pthread_create(&thread, NULL, compact_for_ever, (void *)(uintptr_t)job) != 0)
+        give_up(job, "pthread_create", strerror(errno));
     write_for_ever(&writers[0]);
+}
+
+/* Once the store is closed, its folder holds what its manifest lists, hints of that, and
+ * nothing else. */
+static void check_files(const struct job *job)
+{
+    unsigned char bytes[8];
+    char path[600], other[1000], text[700] = "";
+    uint64_t listed = 0, found = 0;
+    struct dirent *entry;
+    FILE *manifest;
+    DIR *dir;
+    int i;
+
+    snprintf(path, sizeof path, "%s/%s", job->folder,
+             job->stage->temp ? "store" : "db-armdb");
+    snprintf(other, sizeof other, "%s/manifest", path);
+    manifest = fopen(other, "rb");
+    if (manifest == NULL || fseek(manifest, 80, SEEK_SET) != 0 ||
+        fread(bytes, 1, 8, manifest) != 8)
+        give_up(job, other, "cannot be read");
+    for (i = 7; i >= 0; i--)
+        listed = listed << 8 | bytes[i];
+    fclose(manifest);
+    dir = opendir(path);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        const char *dot = strrchr(entry->d_name, '.');
+        struct stat st;
+
+        if (entry->d_name[0] == '.' || dot == NULL)
+            continue; /* ., .., lock, manifest, superblock */
+        if (strcmp(dot, ".seg") == 0) {
+            found++;
+            continue;
+        }
+        snprintf(other, sizeof other, "%s/%.*s.seg", path, (int)(dot - entry->d_name),
+                 entry->d_name);
+        if (strcmp(dot, ".hint") != 0 || stat(other, &st) != 0)
+            snprintf(text, sizeof text, "%.200s is an orphan", entry->d_name);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    if (text[0] == '\0' && found != listed)
+        snprintf(text, sizeof text, "%llu segments are listed, %llu are there",
+                 (unsigned long long)listed, (unsigned long long)found);
+    if (text[0] != '\0')
+        give_up(job, "files", text);
 }
 
 static void child_check(const struct job *job)
@@ -332,6 +407,8 @@ static void child_check(const struct job *job)
         give_up(job, "after the kill", text);
     if (sqlite3_close(db) != SQLITE_OK)
         give_up(job, "close", sqlite3_errmsg(db));
+    if (job->stage->options != NULL)
+        check_files(job);
     _exit(0);
 }
 
