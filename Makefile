@@ -23,7 +23,7 @@ INDEX_MODULES := epoch node hashmap order order_block order_inner order_leaf \
 STORE_MODULES := recover recover_internal recover_scan recover_gsn recover_verdict \
                  bump compact hints internal load load_merge version spill read write txn table \
                  newid session snapshot cursor point range modify warm \
-                 compact_internal compact_scan compact_write compact_install \
+                 compact_internal compact_scan compact_tombs compact_write compact_install \
                  hints_make hook migrate stat segments keeper target backup \
                  decisions verify_internal verify_index verify_log verify \
                  salvage_internal salvage_write salvage_read salvage store

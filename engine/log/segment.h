@@ -47,11 +47,13 @@ struct segment {
     bool hinted;    /* it has one */
 
     /* Compaction's alone, under its lock. */
-    uint64_t kept_bytes; /* of tombstones that could not go */
-    uint64_t kept_gsn;   /* the lowest of theirs */
-    uint64_t blocker;    /* number of the segment because of which */
-    uint64_t place;      /* in the queue, 0 = not yet */
-    bool damaged;        /* a record does not check: stays for good */
+    uint64_t kept_bytes;     /* of tombstones that could not go */
+    uint64_t kept_gsn;       /* the lowest of theirs */
+    uint64_t blocker;        /* number of the segment because of which */
+    bool blocker_lacks_hint; /* look again when it has one */
+    uint32_t tries;          /* so often that was done since they left a log */
+    uint64_t place;          /* in the queue, 0 = not yet */
+    bool damaged;            /* a record does not check: stays for good */
 };
 
 enum { SEGTAB_CHUNK = 1024, SEGTAB_CHUNKS = 8192 };

@@ -199,21 +199,35 @@ static void weigh(struct segment *segment, struct candidate *candidate)
         candidate->dead += segment->length - SEGMENT_FIRST_FRAME - 2 * body;
 }
 
-/* The segment that blocked its tombstones is gone. Those may go now, if only segments
- * that are younger are left; else one of them is the blocker: two outputs that block one
- * another are not rewritten in turn for ever. */
+/* The segment that blocked its tombstones has changed. Those may go now if only segments
+ * that are younger are left, or if it lacked a hint (compact_tombs.c counts how often);
+ * else one of the others is the blocker: two outputs that block one another are not
+ * rewritten in turn for ever. */
 static bool look_again(struct log *log, struct segment *segment)
     ADB_REQUIRES(log->manifest_lock)
 {
     struct compaction alone = {.inputs = &segment, .input_count = 1};
     uint64_t blocker;
 
-    if (compact_floor(log, &alone, &blocker) > segment->kept_gsn) {
+    if (compact_floor(log, &alone, &blocker) > segment->kept_gsn ||
+        segment->blocker_lacks_hint) {
         segment->kept_bytes = 0;
         blocker = 0;
     }
     segment->blocker = blocker;
+    segment->blocker_lacks_hint = false;
     return blocker == 0;
+}
+
+/* Is the segment that blocked its tombstones gone, or does it have a hint now? */
+static bool has_blocker_changed(struct log *log, const struct segment *segment)
+    ADB_REQUIRES(log->manifest_lock)
+{
+    const struct segment *blocker =
+        segtab_get(&log->segments, log_slot(log->slot_base, segment->blocker));
+
+    return manifest_find(&log->locked.manifest, segment->blocker) == NULL ||
+           (segment->blocker_lacks_hint && blocker != NULL && blocker->hint_done);
 }
 
 /* Everything that C1 allows. The lock is held. */
@@ -245,8 +259,7 @@ static enum armdb_rc list_eligible(struct armdb *store, struct candidates *list,
         if (!listed->sealed || segment->damaged || listed->gsn_high > durable ||
             listed->gsn_high > settled)
             continue;
-        if (segment->blocker != 0 &&
-            manifest_find(&log->locked.manifest, segment->blocker) == NULL)
+        if (segment->blocker != 0 && has_blocker_changed(log, segment))
             list->freed += look_again(log, segment);
         weigh(segment, candidate);
         candidate->small = listed->length < log->segment_size / SMALL_PART;

@@ -176,14 +176,12 @@ static enum armdb_rc replace(struct log *log, struct compaction *c, bool *undone
 {
     struct armdb_error ignored;
     struct manifest next;
-    uint64_t blocker;
     enum armdb_rc rc = log_writable(log, c->err);
 
     *undone = true;
     if (rc != ARMDB_OK)
         return rc;
-    if (log->locked.abort_lost || (compact_floor(log, c, &blocker) <= c->dropped_gsn &&
-                                   !ADB_PLANTED("tombstone_dropped_early")))
+    if (log->locked.abort_lost || !compact_tombs_hold(log, c))
         return ADB_FAIL(ARMDB_BUSY, c->err, "the store changed during a compaction");
     manifest_init(&next);
     rc = next_manifest(log, c, &next);

@@ -1,6 +1,7 @@
 /* compact_internal.h - what the files of compaction share.
  *
  * compact.c picks and drives, compact_scan.c reads the inputs and tells what is live,
+ * compact_tombs.c which tombstones may go,
  * compact_write.c makes the output, compact_install.c puts it in their place. Layer 4. */
 #ifndef ADB_ENGINE_STORE_COMPACT_INTERNAL_H
 #define ADB_ENGINE_STORE_COMPACT_INTERNAL_H
@@ -26,6 +27,7 @@ struct moved {
     uint32_t key_len;
     uint32_t value_len; /* VERSION_DELETED: a tombstone */
     bool dropped;
+    bool held; /* a tombstone that a segment outside the inputs keeps here */
 };
 
 static inline const unsigned char *moved_key(const struct moved *moved)
@@ -80,9 +82,13 @@ struct compaction {
     const uint64_t *void_runs;
     uint32_t void_run_count;
 
-    uint64_t dropped_gsn; /* highest of a tombstone that goes */
-    uint64_t kept_bytes;  /* of tombstones that stay */
-    uint64_t kept_gsn;    /* the lowest of theirs; 0: none stays */
+    uint64_t dropped_gsn;  /* highest of a tombstone that goes by the others' GSNs */
+    uint64_t filtered_gsn; /* and by their filters */
+    uint64_t others_end;   /* segments from this number on were not asked */
+    uint32_t tries;        /* see struct segment */
+    bool blocker_lacks_hint;
+    uint64_t kept_bytes; /* of tombstones that stay */
+    uint64_t kept_gsn;   /* the lowest of theirs; 0: none stays */
     uint64_t blocker;
     uint64_t gsn_low; /* of the output */
     uint64_t gsn_high;
@@ -102,6 +108,15 @@ void compact_sleep(const struct compaction *c);
 
 /* Reads and verifies the inputs, gathers what must live on, in key order. */
 enum armdb_rc compact_gather(struct compaction *c) ADB_MUST_CHECK;
+
+/* ---- compact_tombs.c ---- */
+
+/* Marks the tombstones that stay away from the output (moved.dropped), which are sorted
+ * by key, the newest first. */
+enum armdb_rc compact_drop_tombstones(struct compaction *c) ADB_MUST_CHECK;
+/* Is what it did still right? */
+bool compact_tombs_hold(struct log *log, const struct compaction *c)
+    ADB_REQUIRES(log->manifest_lock);
 /* The lowest GSN that any listed segment outside the inputs may hold; *blocker is that
  * segment. Of the compaction only the inputs matter. */
 uint64_t compact_floor(struct log *log, const struct compaction *c, uint64_t *blocker)

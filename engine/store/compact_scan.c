@@ -491,7 +491,7 @@ static enum armdb_rc read_input(struct compaction *c, struct segment *input)
     return rc;
 }
 
-/* ---- Which tombstones go ---- */
+/* ---- All of it ---- */
 
 static int compare_moved(const void *a, const void *b)
 {
@@ -510,68 +510,6 @@ static int compare_moved(const void *a, const void *b)
     if (x->gsn != y->gsn)
         return x->gsn > y->gsn ? -1 : 1; /* the newest first */
     return x->ordinal > y->ordinal ? -1 : x->ordinal < y->ordinal;
-}
-
-static bool same_key(const struct moved *x, const struct moved *y)
-{
-    return x->table == y->table && x->key_len == y->key_len &&
-           memcmp(moved_key(x), moved_key(y), x->key_len) == 0;
-}
-
-static bool is_input(const struct compaction *c, uint64_t number)
-{
-    for (size_t i = 0; i < c->input_count; i++)
-        if (c->inputs[i]->header.number == number)
-            return true;
-    return false;
-}
-
-uint64_t compact_floor(struct log *log, const struct compaction *c, uint64_t *blocker)
-{
-    uint64_t lowest = UINT64_MAX;
-
-    *blocker = 0;
-    for (size_t i = 0; i < log->locked.manifest.segment_count; i++) {
-        const struct manifest_segment *listed = &log->locked.manifest.segments[i];
-        struct shard *shard = &log->shards[listed->shard];
-        const struct segment *segment =
-            segtab_get(&log->segments, log_slot(log->slot_base, listed->number));
-        uint64_t low;
-
-        if (is_input(c, listed->number) || segment == NULL)
-            continue;
-        adb_mutex_lock(&shard->lock);
-        low = segment->gsn_low; /* 0: nothing yet, and nothing older will come */
-        adb_mutex_unlock(&shard->lock);
-        if (low != 0 && low < lowest) {
-            lowest = low;
-            *blocker = listed->number;
-        }
-    }
-    return lowest;
-}
-
-static void drop_tombstones(struct compaction *c)
-{
-    struct log *log = &c->store->log;
-    uint64_t lowest;
-
-    adb_mutex_lock(&log->manifest_lock);
-    lowest = compact_floor(log, c, &c->blocker);
-    adb_mutex_unlock(&log->manifest_lock);
-    for (size_t i = 0; i < c->moved_count; i++) {
-        struct moved *moved = &c->moved[i];
-
-        if (moved->value_len != VERSION_DELETED)
-            continue;
-        if (i > 0 && same_key(moved - 1, moved)) {
-            moved->dropped = true; /* a newer record of the key is among them */
-        } else if (moved->gsn < lowest || ADB_PLANTED("tombstone_dropped_early")) {
-            moved->dropped = true;
-            if (moved->gsn > c->dropped_gsn)
-                c->dropped_gsn = moved->gsn;
-        }
-    }
 }
 
 enum armdb_rc compact_gather(struct compaction *c)
@@ -596,6 +534,5 @@ enum armdb_rc compact_gather(struct compaction *c)
         return rc;
     if (c->moved_count > 1)
         qsort(c->moved, c->moved_count, sizeof *c->moved, compare_moved);
-    drop_tombstones(c);
-    return ARMDB_OK;
+    return compact_drop_tombstones(c);
 }

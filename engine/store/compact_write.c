@@ -245,6 +245,8 @@ enum armdb_rc compact_write(struct compaction *c)
         c->output->kept_bytes = c->kept_bytes;
         c->output->kept_gsn = c->kept_gsn;
         c->output->blocker = c->blocker;
+        c->output->blocker_lacks_hint = c->blocker_lacks_hint;
+        c->output->tries = c->tries;
     }
     adb_free_aligned(ADB_MEM_LOG, w.buffer);
     return rc;

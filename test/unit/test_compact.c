@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -47,12 +48,15 @@ struct fixture {
     struct armdb_table *table;
 };
 
-static void open_fixture(struct fixture *f, const char *path)
+static void open_with(struct fixture *f, const char *path, uint64_t hint_bytes_min,
+                      uint32_t compact_at)
 {
     struct armdb_options options;
 
     armdb_options_init(&options);
     options.segment_size = 1 << 20;
+    options.hint_bytes_min = hint_bytes_min;
+    options.compact_at = compact_at;
     OK(armdb_open(path, &options, &f->store, &err));
     OK(armdb_session_open(f->store, &f->session, &err));
     if (armdb_table_open(f->session, "t", NULL, &f->table, &err) == ARMDB_NOT_FOUND) {
@@ -60,6 +64,11 @@ static void open_fixture(struct fixture *f, const char *path)
         OK(armdb_commit(f->session, &err));
     }
     armdb_table_set_sync(f->table, ARMDB_SYNC_OFF);
+}
+
+static void open_fixture(struct fixture *f, const char *path)
+{
+    open_with(f, path, 1 << 20, 30);
 }
 
 static void close_fixture(struct fixture *f)
@@ -197,6 +206,106 @@ static void one_key_inserted_and_deleted_for_ever_stays_in_a_few_segments(void *
     close_fixture(&f);
     open_fixture(&f, folder);
     assert_int_equal(get(f.session, f.table, 1), -1);
+    close_fixture(&f);
+}
+
+static void find_dead(void *arg, const struct armdb_stat *row)
+{
+    if (strcmp(row->name, "bytes_dead") == 0)
+        *(uint64_t *)arg = row->value;
+}
+
+/* Rows that never change, and then keys that come and go once each, behind them. Gives
+ * the dead bytes that a compaction leaves. */
+static uint64_t churn_behind_old_rows(uint64_t hint_bytes_min)
+{
+    struct fixture f;
+    uint64_t dead = 0;
+
+    open_with(&f, folder, hint_bytes_min, 30);
+    for (unsigned i = 0; i < 1500; i++)
+        put(&f, i, 1);
+    OK(armdb_commit(f.session, &err));
+    close_fixture(&f);
+    open_with(&f, folder, hint_bytes_min, 30);
+    armdb_compact_pause(f.store, true);
+    for (unsigned i = 0; i < 12000; i++) {
+        char key[32];
+
+        (void)snprintf(key, sizeof key, "job%012u", i);
+        OK(armdb_put(f.session, f.table, key, strlen(key), "work", 4, &err));
+        OK(armdb_commit(f.session, &err));
+        OK(armdb_delete(f.session, f.table, key, strlen(key), &err));
+        OK(armdb_commit(f.session, &err));
+    }
+    (void)compact(&f);
+    armdb_stat_each(f.table, find_dead, &dead);
+    close_fixture(&f);
+    open_with(&f, folder, hint_bytes_min, 30);
+    assert_int_equal(armdb_count(f.table), 1500);
+    for (unsigned i = 0; i < 1500; i += 50)
+        assert_int_equal(get(f.session, f.table, i), 1);
+    close_fixture(&f);
+    return dead;
+}
+
+/* The filters of the old rows' hints tell that they hold none of the keys. */
+static void tombstones_go_though_older_rows_stay(void **state)
+{
+    uint64_t dead = churn_behind_old_rows(1);
+
+    (void)state;
+    print_message("%llu bytes are dead\n", (unsigned long long)dead);
+    assert_true(dead < 12000 * 35 / 20);
+}
+
+static void without_hints_they_stay_and_nothing_comes_back(void **state)
+{
+    uint64_t dead = churn_behind_old_rows(UINT64_MAX);
+
+    (void)state;
+    print_message("%llu bytes are dead\n", (unsigned long long)dead);
+    assert_true(dead > 12000 * 20);
+}
+
+static void find_runs(void *arg, const struct armdb_stat *row)
+{
+    if (strcmp(row->name, "compactions") == 0)
+        *(uint64_t *)arg = row->value;
+}
+
+/* The puts stay where they are, in segments that are not worth a compaction; those of
+ * the tombstones are. */
+static void a_tombstone_stays_while_an_older_put_of_its_key_does(void **state)
+{
+    struct fixture f;
+    uint64_t runs = 0;
+
+    (void)state;
+    open_with(&f, folder, 1, 60);
+    for (unsigned i = 0; i < 2000; i++)
+        put(&f, i, 1);
+    OK(armdb_commit(f.session, &err));
+    close_fixture(&f);
+    open_with(&f, folder, 1, 60);
+    for (unsigned i = 0; i < 2000; i += 10)
+        del(&f, i);
+    OK(armdb_commit(f.session, &err));
+    for (unsigned v = 0; v < 3000 || runs < 3; v++) {
+        struct timespec pause = {0, 1000000};
+
+        put(&f, 5000 + v % 10, v);
+        OK(armdb_commit(f.session, &err));
+        armdb_stat_each(f.table, find_runs, &runs);
+        if (v >= 3000)
+            (void)nanosleep(&pause, NULL);
+    }
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 2000; i++)
+            assert_int_equal(get(f.session, f.table, i), i % 10 == 0 ? -1 : 1);
+        close_fixture(&f);
+        open_with(&f, folder, 1, 60);
+    }
     close_fixture(&f);
 }
 
@@ -493,6 +602,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(after_deleting_everything_the_folder_is_nearly_empty),
         TEST(one_key_inserted_and_deleted_for_ever_stays_in_a_few_segments),
+        TEST(tombstones_go_though_older_rows_stay),
+        TEST(without_hints_they_stay_and_nothing_comes_back),
+        TEST(a_tombstone_stays_while_an_older_put_of_its_key_does),
         TEST(a_snapshot_reads_its_old_values_across_compactions),
         TEST(random_writes_compactions_and_reopenings_agree_with_a_model),
         TEST(a_key_that_is_taken_is_compacted_all_the_same),
