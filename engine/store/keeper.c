@@ -33,8 +33,9 @@ static void keep(void *arg)
             break;
         adb_mutex_unlock(&store->keeper_lock);
         /* A failed sync has wounded the store: the next write says so. */
-        if (is_work(store) && log_sync_all(&store->log, &err) == ARMDB_OK)
-            store_settle(store, store->slot);
+        if ((!is_work(store) || log_sync_all(&store->log, &err) == ARMDB_OK) &&
+            atomic_load_explicit(&store->unsettled, memory_order_relaxed) > 0)
+            store_settle(store, store->slot); /* somebody else may have synced them */
         if (atomic_load_explicit(&store->has_retired, memory_order_relaxed))
             newid_reap(store, store->slot);
         adb_mutex_lock(&store->keeper_lock);

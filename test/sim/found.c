@@ -351,6 +351,59 @@ static void what_is_superseded_goes_when_that_is_durable(void)
     sim_disk_destroy(empty);
 }
 
+/* A row's value is 400 times this letter. */
+static void expect_row(struct user *u, int number, char letter)
+{
+    struct armdb_value value;
+    char key[16];
+
+    (void)snprintf(key, sizeof key, "k%d", number);
+    ok(armdb_get(u->session, u->table, key, strlen(key), &value, &u->err), &u->err);
+    if (value.len != 400 || ((const char *)value.data)[0] != letter ||
+        ((const char *)value.data)[399] != letter)
+        sim_fail("row %d is not '%c'", number, letter);
+    armdb_value_release(&value);
+}
+
+/* It says that the disk is full, every row is as it was, and once there is room it works,
+ * without opening anew. */
+static void a_compaction_on_a_full_disk_says_so_and_harms_nothing(void)
+{
+    enum { ROWS = 800 };
+    struct sim_disk *disk = sim_disk_create(1);
+    struct armdb_compact_info info;
+    struct user u;
+    enum armdb_rc rc;
+
+    sim_disk_mount(disk);
+    begin(&u);
+    create(&u, "t");
+    for (int i = 0; i < ROWS; i++)
+        put_row(&u, i, 'o');
+    ok(armdb_commit(u.session, &u.err), &u.err);
+    for (int i = 0; i < ROWS; i += 2)
+        put_row(&u, i, 'n');
+    ok(armdb_commit(u.session, &u.err), &u.err);
+    disk->room = 600000; /* sealing gives back what was preallocated */
+    rc = armdb_compact(u.store, NULL, &info, &u.err);
+    if (rc != ARMDB_FULL)
+        sim_fail("a full disk gives %s (%s)", adb_rc_name(rc), u.err.text);
+    for (int i = 0; i < ROWS; i++)
+        expect_row(&u, i, i % 2 == 0 ? 'n' : 'o');
+    disk->room = 0;
+    ok(armdb_compact(u.store, NULL, &info, &u.err), &u.err);
+    if (info.bytes_after * 4 > info.bytes_before * 3)
+        sim_fail("%llu bytes became %llu", (unsigned long long)info.bytes_before,
+                 (unsigned long long)info.bytes_after);
+    end(&u, disk, true);
+    begin(&u);
+    ok(armdb_table_open(u.session, "t", NULL, &u.table, &u.err), &u.err);
+    for (int i = 0; i < ROWS; i++)
+        expect_row(&u, i, i % 2 == 0 ? 'n' : 'o');
+    end(&u, disk, false);
+    sim_disk_destroy(disk);
+}
+
 static void run(const char *name, void (*test)(void))
 {
     sim_context("%s", name);
@@ -371,6 +424,8 @@ int main(void)
         an_io_error_is_not_taken_for_a_foreign_folder);
     run("a superblock is durable before the first segment",
         a_superblock_is_durable_before_the_first_segment);
+    run("a compaction on a full disk says so and harms nothing",
+        a_compaction_on_a_full_disk_says_so_and_harms_nothing);
     run("a rotation does not cover up a failed sync",
         a_rotation_does_not_cover_up_a_failed_sync);
     run("a full disk is used again when it has room",

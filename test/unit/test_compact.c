@@ -49,7 +49,7 @@ struct fixture {
 };
 
 static void open_with(struct fixture *f, const char *path, uint64_t hint_bytes_min,
-                      uint32_t compact_at)
+                      uint32_t compact_at, uint64_t cache_size)
 {
     struct armdb_options options;
 
@@ -57,6 +57,7 @@ static void open_with(struct fixture *f, const char *path, uint64_t hint_bytes_m
     options.segment_size = 1 << 20;
     options.hint_bytes_min = hint_bytes_min;
     options.compact_at = compact_at;
+    options.cache_size = cache_size;
     OK(armdb_open(path, &options, &f->store, &err));
     OK(armdb_session_open(f->store, &f->session, &err));
     if (armdb_table_open(f->session, "t", NULL, &f->table, &err) == ARMDB_NOT_FOUND) {
@@ -68,7 +69,7 @@ static void open_with(struct fixture *f, const char *path, uint64_t hint_bytes_m
 
 static void open_fixture(struct fixture *f, const char *path)
 {
-    open_with(f, path, 1 << 20, 30);
+    open_with(f, path, 1 << 20, 30, 64 << 20);
 }
 
 static void close_fixture(struct fixture *f)
@@ -222,12 +223,12 @@ static uint64_t churn_behind_old_rows(uint64_t hint_bytes_min)
     struct fixture f;
     uint64_t dead = 0;
 
-    open_with(&f, folder, hint_bytes_min, 30);
+    open_with(&f, folder, hint_bytes_min, 30, 64 << 20);
     for (unsigned i = 0; i < 1500; i++)
         put(&f, i, 1);
     OK(armdb_commit(f.session, &err));
     close_fixture(&f);
-    open_with(&f, folder, hint_bytes_min, 30);
+    open_with(&f, folder, hint_bytes_min, 30, 64 << 20);
     armdb_compact_pause(f.store, true);
     for (unsigned i = 0; i < 12000; i++) {
         char key[32];
@@ -241,7 +242,7 @@ static uint64_t churn_behind_old_rows(uint64_t hint_bytes_min)
     (void)compact(&f);
     armdb_stat_each(f.table, find_dead, &dead);
     close_fixture(&f);
-    open_with(&f, folder, hint_bytes_min, 30);
+    open_with(&f, folder, hint_bytes_min, 30, 64 << 20);
     assert_int_equal(armdb_count(f.table), 1500);
     for (unsigned i = 0; i < 1500; i += 50)
         assert_int_equal(get(f.session, f.table, i), 1);
@@ -282,12 +283,12 @@ static void a_tombstone_stays_while_an_older_put_of_its_key_does(void **state)
     uint64_t runs = 0;
 
     (void)state;
-    open_with(&f, folder, 1, 60);
+    open_with(&f, folder, 1, 60, 64 << 20);
     for (unsigned i = 0; i < 2000; i++)
         put(&f, i, 1);
     OK(armdb_commit(f.session, &err));
     close_fixture(&f);
-    open_with(&f, folder, 1, 60);
+    open_with(&f, folder, 1, 60, 64 << 20);
     for (unsigned i = 0; i < 2000; i += 10)
         del(&f, i);
     OK(armdb_commit(f.session, &err));
@@ -304,7 +305,7 @@ static void a_tombstone_stays_while_an_older_put_of_its_key_does(void **state)
         for (unsigned i = 0; i < 2000; i++)
             assert_int_equal(get(f.session, f.table, i), i % 10 == 0 ? -1 : 1);
         close_fixture(&f);
-        open_with(&f, folder, 1, 60);
+        open_with(&f, folder, 1, 60, 64 << 20);
     }
     close_fixture(&f);
 }
@@ -464,6 +465,128 @@ static void a_store_in_memory_is_compacted_too(void **state)
     close_fixture(&f);
 }
 
+static void find_memory(void *arg, const struct armdb_stat *row)
+{
+    if (strcmp(row->name, "memory_process") == 0)
+        *(uint64_t *)arg = row->value;
+}
+
+/* But for the cache's pages, 4 MiB here. */
+static void a_store_in_memory_gives_its_memory_back(void **state)
+{
+    struct fixture f;
+    uint64_t filled = 0;
+    uint64_t left = 0;
+
+    (void)state;
+    open_with(&f, ":memory:", 1 << 20, 30, 4 << 20);
+    for (unsigned i = 0; i < 20000; i++) {
+        put(&f, i, 1);
+        if (i % 100 == 99)
+            OK(armdb_commit(f.session, &err));
+    }
+    armdb_stat_each(f.table, find_memory, &filled);
+    for (unsigned i = 0; i < 20000; i++) {
+        del(&f, i);
+        if (i % 100 == 99)
+            OK(armdb_commit(f.session, &err));
+    }
+    (void)compact(&f);
+    armdb_stat_each(f.table, find_memory, &left);
+    print_message("%llu bytes filled, %llu emptied\n", (unsigned long long)filled,
+                  (unsigned long long)left);
+    assert_true(filled > 40000000);
+    assert_true(left < filled / 3);
+    close_fixture(&f);
+}
+
+/* ---- The queue ---- */
+
+enum { SEGMENTS_MAX = 400 };
+
+struct listing {
+    uint64_t numbers[SEGMENTS_MAX];
+    uint32_t shards[SEGMENTS_MAX];
+    size_t count;
+};
+
+static void list_full(void *arg, const struct armdb_segment *segment)
+{
+    struct listing *listing = arg;
+
+    if (segment->compacted || segment->length < 900000 || listing->count == SEGMENTS_MAX)
+        return;
+    listing->numbers[listing->count] = segment->number;
+    listing->shards[listing->count++] = segment->shard;
+}
+
+static bool is_listed(const struct listing *listing, uint64_t number)
+{
+    for (size_t i = 0; i < listing->count; i++)
+        if (listing->numbers[i] == number)
+            return true;
+    return false;
+}
+
+/* Segments of four shards, each with 60 % of dead bytes, are removed slowly: at no time
+ * is one shard more than two ahead of another that still has some, and a shard's own go
+ * in the order in which they came. */
+static void candidates_are_taken_in_turn_over_the_shards(void **state)
+{
+    struct fixture f;
+    struct listing first = {.count = 0};
+    unsigned removed[4] = {0};
+    unsigned total[4] = {0};
+    bool gone[SEGMENTS_MAX] = {false};
+    size_t left;
+
+    (void)state;
+    open_fixture(&f, folder);
+    armdb_compact_pause(f.store, true);
+    for (unsigned i = 0; i < 16000; i++) {
+        put(&f, i, 1);
+        if (i % 20 == 19)
+            OK(armdb_commit(f.session, &err));
+    }
+    for (unsigned i = 0; i < 16000; i++) {
+        if (i % 5 < 3)
+            del(&f, i);
+        if (i % 500 == 499)
+            OK(armdb_commit(f.session, &err));
+    }
+    OK(armdb_flush(f.store, &err));
+    OK(armdb_segment_each(f.store, list_full, &first, &err));
+    assert_true(first.count >= 16 && first.count < SEGMENTS_MAX);
+    for (size_t i = 0; i < first.count; i++)
+        total[first.shards[i]]++;
+    armdb_compact_rate(f.store, 20 << 20);
+    armdb_compact_pause(f.store, false);
+    left = first.count;
+    for (unsigned tries = 0; left > 0 && tries < 20000; tries++) {
+        struct timespec pause = {0, 2000000};
+        struct listing now = {.count = 0};
+
+        OK(armdb_segment_each(f.store, list_full, &now, &err));
+        for (size_t i = 0; i < first.count; i++) {
+            if (gone[i] || is_listed(&now, first.numbers[i]))
+                continue;
+            gone[i] = true;
+            left--;
+            removed[first.shards[i]]++;
+            for (size_t k = 0; k < i; k++)
+                assert_true(first.shards[k] != first.shards[i] ||
+                            !is_listed(&now, first.numbers[k]));
+        }
+        for (unsigned a = 0; a < 4; a++)
+            for (unsigned b = 0; b < 4; b++)
+                assert_true(removed[a] <= removed[b] + 2 || removed[b] == total[b]);
+        (void)nanosleep(&pause, NULL);
+    }
+
+    assert_int_equal(left, 0);
+    close_fixture(&f);
+}
+
 static bool yes(void *arg)
 {
     (void)arg;
@@ -609,6 +732,8 @@ int main(void)
         TEST(random_writes_compactions_and_reopenings_agree_with_a_model),
         TEST(a_key_that_is_taken_is_compacted_all_the_same),
         TEST(a_store_in_memory_is_compacted_too),
+        TEST(a_store_in_memory_gives_its_memory_back),
+        TEST(candidates_are_taken_in_turn_over_the_shards),
         TEST(an_interrupted_compaction_leaves_everything_as_it_was),
         TEST(a_row_that_came_and_went_in_one_transaction_hides_no_tombstone),
     };
