@@ -20,14 +20,20 @@ static int compare_u64(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
+static int compare_txids(const struct decided_close *x, const struct decided_close *y)
+{
+    if (x->txid_edit != y->txid_edit)
+        return x->txid_edit < y->txid_edit ? -1 : 1;
+    return x->txid_count < y->txid_count ? -1 : x->txid_count > y->txid_count;
+}
+
 static int compare_closes(const void *a, const void *b)
 {
     const struct decided_close *x = a;
     const struct decided_close *y = b;
+    int order = compare_txids(x, y);
 
-    if (x->txid_edit != y->txid_edit)
-        return x->txid_edit < y->txid_edit ? -1 : 1;
-    return x->txid_count < y->txid_count ? -1 : x->txid_count > y->txid_count;
+    return order != 0 ? order : x->gsn < y->gsn ? -1 : x->gsn > y->gsn;
 }
 
 /* By their first number. */
@@ -181,16 +187,31 @@ bool decisions_is_in(const struct decisions *decisions, uint64_t gsn)
     return has_gsn(&decisions->commits, gsn);
 }
 
+/* A transaction that was prepared, changed and prepared again has several CLOSE frames of
+ * one txid, of which at most one is not out. */
 const struct decided_close *decisions_close_of(const struct decisions *decisions,
                                                const struct frame *frame)
 {
-    struct decided_close wanted = {.txid_edit = frame->txid_edit,
-                                   .txid_count = frame->txid_count};
+    const struct decided_close wanted = {.txid_edit = frame->txid_edit,
+                                         .txid_count = frame->txid_count};
+    const struct decided_close *closes = decisions->closes.items;
+    const struct decided_close *found = NULL;
+    size_t low = 0;
+    size_t high = decisions->closes.count;
 
-    return decisions->closes.count == 0
-               ? NULL
-               : bsearch(&wanted, decisions->closes.items, decisions->closes.count,
-                         sizeof wanted, compare_closes);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (compare_txids(&closes[middle], &wanted) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < decisions->closes.count && compare_txids(&closes[low], &wanted) == 0;
+         low++)
+        if (found == NULL || !decisions_is_out(decisions, closes[low].gsn))
+            found = &closes[low];
+    return found;
 }
 
 bool decisions_is_void(const struct decided_close *close, const struct record *record)

@@ -36,7 +36,8 @@ void decisions_fini(struct decisions *decisions);
 
 bool decisions_is_out(const struct decisions *decisions, uint64_t gsn);
 bool decisions_is_in(const struct decisions *decisions, uint64_t gsn);
-/* NULL: it has no CLOSE. */
+/* Of the transaction of this frame: the CLOSE that is not out, or any; NULL: it has none.
+ */
 const struct decided_close *decisions_close_of(const struct decisions *decisions,
                                                const struct frame *frame);
 /* Was this record of the transaction undone? `close` may be NULL. */

@@ -57,6 +57,7 @@ struct counts {
     uint64_t images;  /* disks opened after a crash */
     uint64_t reopens; /* openings after that */
     uint64_t again;   /* crashes while opening, or after writing on */
+    uint64_t verified;
 };
 
 struct job {
@@ -209,6 +210,24 @@ static void go_on(struct job *job, const struct recorded *run, struct sim_disk *
     sim_disk_destroy(copy);
 }
 
+static void on_finding(void *arg, const struct armdb_finding *finding)
+{
+    (void)arg;
+    sim_fail("verify: %s at %llu: %s", finding->file == NULL ? "index" : finding->file,
+             (unsigned long long)finding->offset, finding->what);
+}
+
+/* What a crash and recovery leave is no damage, and index and log agree. */
+static void verify_store(struct job *job, struct armdb *store)
+{
+    struct armdb_error err = {0};
+    enum armdb_rc rc = armdb_verify(store, NULL, on_finding, NULL, &err);
+
+    if (rc != ARMDB_OK)
+        sim_fail("verify: %s (%s)", adb_rc_name(rc), err.text);
+    job->counts->verified++;
+}
+
 /* Closed, a store leaves no hint without its segment, and none on its way. */
 static void check_names(const struct sim_disk *disk)
 {
@@ -237,6 +256,7 @@ static void close_and_reopen(struct job *job, const struct sim_plan *plan,
     store = open_store(plan, image);
     sim_state_read(store, &again);
     sim_state_same(&again, found, "opened again");
+    verify_store(job, store);
     abandon(image, store);
     job->counts->reopens++;
 }
@@ -277,6 +297,8 @@ static void check_image(struct job *job, const struct recorded *run,
     store = open_store(run->plan, image);
     sim_state_read(store, &found);
     sim_history_check(run->history, &found, at, killed);
+    if (then == 3 || then == 4)
+        verify_store(job, store);
     if (then < 3)
         close_and_reopen(job, run->plan, image, store, &found);
     else
@@ -470,12 +492,14 @@ int main(int argc, char **argv)
         sum.images += shared[i].images;
         sum.again += shared[i].again;
         sum.reopens += shared[i].reopens;
+        sum.verified += shared[i].verified;
     }
     printf("%llu runs, %llu crash points, %llu disks opened after a crash, %llu second "
-           "crashes, %llu reopened after a close, in %lld s\n",
+           "crashes, %llu reopened after a close, %llu verified, in %lld s\n",
            (unsigned long long)sum.runs, (unsigned long long)sum.points,
            (unsigned long long)sum.images, (unsigned long long)sum.again,
-           (unsigned long long)sum.reopens, (long long)(time(NULL) - began));
+           (unsigned long long)sum.reopens, (unsigned long long)sum.verified,
+           (long long)(time(NULL) - began));
     if (good)
         printf("ok - everything acknowledged, a prefix, nothing torn\n");
     return good ? 0 : 1;
