@@ -1,4 +1,5 @@
 /* test_scan.c - frames found in whole, torn, overwritten and damaged segments. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -568,6 +569,63 @@ static void failed_allocations_are_reported(void **state)
     assert_int_equal(adb_mem_used(ADB_MEM_LOG), 0);
 }
 
+/* An engine whose reads of one page fail. */
+static const struct adb_io_ops *whole_ops;
+static uint64_t bad_page;
+
+static void submit_but_one_page(struct adb_io *engine, struct adb_io_op *ops,
+                                size_t count)
+{
+    whole_ops->submit(engine, ops, count);
+    for (size_t i = 0; i < count; i++)
+        if (ops[i].kind == ADB_IO_READ && ops[i].offset < bad_page + 4096 &&
+            ops[i].offset + ops[i].iov[0].iov_len > bad_page)
+            ops[i].sys_errno = EIO;
+}
+
+static void a_patient_scan_loses_one_page_and_no_more(void **state)
+{
+    static unsigned char value[3000];
+    struct log_image image;
+    struct adb_io_ops ops = *io->ops;
+    struct scan_visitor visitor = {.frame = see_frame,
+                                   .record = see_record,
+                                   .damaged = see_damaged,
+                                   .stretch = see_stretch};
+    struct seen seen;
+    struct scan_result result;
+    struct adb_file *file = NULL;
+
+    (void)state;
+    image_init(&image, uuid, 1, 0, SEGMENT_LOG);
+    for (uint64_t i = 0; i < 2 * FRAMES; i++) {
+        struct record record = put("key", value, sizeof value);
+        struct frame frame = {.kind = FRAME_COMMIT, .gsn = i + 1};
+
+        (void)image_add(&image, &frame, &record, 1);
+    }
+    store_bytes(dir, "s", image.bytes, image.len);
+    assert_int_equal(io->ops->file_open(dir, "s", 0, &file, NULL), ARMDB_OK);
+    whole_ops = io->ops;
+    ops.submit = submit_but_one_page;
+    io->ops = &ops;
+    visitor.arg = &seen;
+    bad_page = 5 * 4096;
+    for (int patient = 0; patient < 2; patient++) {
+        memset(&seen, 0, sizeof seen);
+        visitor.patient = patient == 1;
+        assert_int_equal(
+            scan_segment(file, "s", &image.header, UINT64_MAX, &visitor, &result, NULL),
+            patient == 1 ? ARMDB_OK : ARMDB_IO);
+    }
+    io->ops = whole_ops;
+    io->ops->file_close(file);
+    assert_true(seen.frames >= 2 * FRAMES - 2);
+    assert_int_equal(seen.gsn[seen.frames - 1], 2 * FRAMES);
+    assert_true(seen.damaged + seen.stretches > 0);
+    image_fini(&image);
+}
+
 static int open_folder(void **state)
 {
     (void)state;
@@ -597,6 +655,7 @@ int main(void)
         cmocka_unit_test(lengths_in_a_right_header_are_held_against_the_file),
         cmocka_unit_test(frames_of_unknown_kinds_are_refused_with_the_version),
         cmocka_unit_test(moved_records_belong_into_outputs_alone),
+        cmocka_unit_test(a_patient_scan_loses_one_page_and_no_more),
         cmocka_unit_test(garbage_and_short_files_deliver_nothing),
         cmocka_unit_test(failed_allocations_are_reported),
     };
