@@ -199,8 +199,7 @@ static void a_store_that_does_not_open_is_saved_from_its_folder(void **unused)
         "rm manifest",
         "rm superblock manifest",
         /* the header of every segment */
-        "for i in *.seg; do printf x | dd of=$i conv=notrunc seek=33 bs=1 status=none; "
-        "done",
+        "for i in *.seg; do printf x | dd of=$i conv=notrunc seek=33 bs=1 2>>dd; done",
     };
 
     (void)unused;

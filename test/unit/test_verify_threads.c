@@ -1,7 +1,7 @@
 /* armdb_verify() beside writers and readers: whatever they do, nothing is found. Writers
  * put, overwrite, delete and insert anew over few keys, roll back open and prepared
- * transactions, undo savepoints, clear a table, while the store is compacted. Built for
- * ThreadSanitizer as well. */
+ * transactions, undo savepoints, clear a table, while the store is compacted and
+ * salvaged. Built for ThreadSanitizer as well. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -19,7 +19,7 @@
 
 enum {
     WRITERS = 3,
-    OTHERS = 1,
+    OTHERS = 2,
     VERIFIERS = 2,
     ROUNDS = 8,
     COMMITS_MIN = 400,
@@ -30,6 +30,7 @@ enum {
 
 struct world {
     struct armdb *store;
+    const char *folder;
     _Atomic int wrong;
     _Atomic int stop;
     _Atomic uint64_t committed;
@@ -171,9 +172,38 @@ static void compact_again_and_again(void *arg)
     }
 }
 
-static void run_world(const char *path)
+/* What is saved is a store without a finding, whatever goes on meanwhile. */
+static void salvage_again_and_again(void *arg)
 {
-    struct world world = {.wrong = 0};
+    struct worker *worker = arg;
+    struct world *world = worker->world;
+    struct armdb_salvage_info info;
+    struct armdb_options options;
+    struct armdb_error err = {ARMDB_OK, 0, ""};
+    char path[220];
+    char command[240];
+
+    armdb_options_init(&options);
+    options.create = false;
+    (void)snprintf(path, sizeof path, "%s/saved", world->folder);
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", path);
+    while (!atomic_load(&world->stop) && !atomic_load(&world->wrong)) {
+        struct armdb *saved = NULL;
+
+        if (armdb_salvage(world->store, path, NULL, on_finding, world, &info, &err) !=
+                ARMDB_OK ||
+            armdb_open(path, &options, &saved, &err) != ARMDB_OK ||
+            armdb_verify(saved, NULL, on_finding, world, &err) != ARMDB_OK)
+            complain(world, "salvaging", err.text);
+        armdb_close(saved);
+        if (info.lost > 0 || system(command) != 0)
+            complain(world, "salvaging", "something was lost");
+    }
+}
+
+static void run_world(const char *path, const char *folder)
+{
+    struct world world = {.folder = folder};
     struct worker workers[WRITERS + VERIFIERS + OTHERS];
     struct adb_thread threads[WRITERS + VERIFIERS + OTHERS];
     struct armdb_options options;
@@ -193,13 +223,14 @@ static void run_world(const char *path)
         workers[i].world = &world;
         workers[i].random = 88172645463325252ULL + (uint64_t)i * 7919;
         workers[i].sync = (enum armdb_sync)(i % 3);
-        assert_int_equal(adb_thread_start(&threads[i],
-                                          i < WRITERS ? write_all
-                                          : i < WRITERS + VERIFIERS
-                                              ? verify_again_and_again
-                                              : compact_again_and_again,
-                                          &workers[i]),
-                         ARMDB_OK);
+        assert_int_equal(
+            adb_thread_start(&threads[i],
+                             i < WRITERS                ? write_all
+                             : i < WRITERS + VERIFIERS  ? verify_again_and_again
+                             : i == WRITERS + VERIFIERS ? compact_again_and_again
+                                                        : salvage_again_and_again,
+                             &workers[i]),
+            ARMDB_OK);
     }
     for (int i = WRITERS; i < WRITERS + VERIFIERS; i++)
         adb_thread_join(&threads[i]);
@@ -217,25 +248,32 @@ static void run_world(const char *path)
     armdb_close(world.store);
 }
 
-static void nothing_is_found_beside_writers_on_disk(void **state)
+static void run_in_folder(const char *name)
 {
     const char *tmp = getenv("TMPDIR");
     char folder[200];
+    char path[220];
     char command[240];
 
-    (void)state;
     (void)snprintf(folder, sizeof folder, "%s/armdb_test_verify_XXXXXX",
                    tmp != NULL ? tmp : "/tmp");
     assert_non_null(mkdtemp(folder));
-    run_world(folder);
+    (void)snprintf(path, sizeof path, "%s/store", folder);
+    run_world(name != NULL ? name : path, folder);
     (void)snprintf(command, sizeof command, "rm -rf '%s'", folder);
     assert_int_equal(system(command), 0);
+}
+
+static void nothing_is_found_beside_writers_on_disk(void **state)
+{
+    (void)state;
+    run_in_folder(NULL);
 }
 
 static void nothing_is_found_beside_writers_in_memory(void **state)
 {
     (void)state;
-    run_world(":memory:");
+    run_in_folder(":memory:");
 }
 
 int main(void)
