@@ -263,6 +263,9 @@ armdb_vtab.so: build/release/armdb_vtab.so
 $(EXT_MAINS:%.c=$(BUILD)/%): $(CORE_LIB)
 $(EXT_MAINS:%.c=$(BUILD)/%): EXT_LIBS = $(CORE_LIB)
 
+# It watches every demand for memory (test/fuzz/mem_watch.h).
+$(BUILD)/test/unit/test_hostile: LINK_FLAGS += $(MEM_WATCH_FLAGS)
+
 # Programs of one kind: their own object, the helpers of the kind, the libraries.
 define TEST_RULE
 $(BUILD)/test/$(1)/%: $(BUILD)/obj/test/$(1)/%.o $(call helpers,$(1)) $(ENGINE_LIB)

@@ -3,8 +3,9 @@
  *   reference: | 8 bits: which table | 9 bits: which slot of it | 15 bits: unit |
  *   tables[8 bits] -> slots[9 bits] -> 256 KiB of memory, or a part of them
  *
- * Memory comes from the system in chunks: 64 KiB for a small arena, 2 MiB for a big
- * one, so that an empty table stays small and a large one gets huge pages. A chunk
+ * Memory comes from the system in chunks: a page for the first rows, 64 KiB for a small
+ * arena, 2 MiB for a big one, so that a table of a few rows stays small (a folder can
+ * hold one for every 30 bytes) and a large one gets huge pages. A chunk
  * smaller than a slot leaves the rest of the slot's references unused; these cost
  * nothing. A block over SMALL_BYTES_MAX (a node with a very long key) is a chunk of
  * its own and goes back to the system when it is freed.
@@ -33,6 +34,7 @@ enum {
     TABLE_SLOTS = 1 << ARENA_TABLE_BITS,
     SLOTS = TOP_SLOTS * TABLE_SLOTS,
     SLOT_BYTES = ARENA_UNIT_BYTES << ARENA_SLOT_UNIT_BITS,
+    CHUNK_BYTES_FIRST = 4 * 1024,
     CHUNK_BYTES_MIN = 64 * 1024,
     CHUNK_BYTES_MAX = 2 * 1024 * 1024,
     /* Classes: exact up to EXACT_UNITS, then 8 steps for each doubling. */
@@ -358,10 +360,13 @@ static uint32_t cut_block(struct lane *lane, size_t class) ADB_REQUIRES(lane->lo
 }
 
 /* Turns the rest of the lane's chunk into free blocks and begins another chunk. */
-static bool refill_lane(struct arena_all *all, struct lane *lane) ADB_REQUIRES(lane->lock)
+static bool refill_lane(struct arena_all *all, struct lane *lane, size_t block)
+    ADB_REQUIRES(lane->lock)
 {
     uint64_t mapped = atomic_load_explicit(&all->mapped_bytes, memory_order_relaxed);
-    size_t bytes = CHUNK_BYTES_MIN;
+    size_t bytes = mapped == 0 && block <= CHUNK_BYTES_FIRST - LINE_BYTES
+                       ? CHUNK_BYTES_FIRST
+                       : CHUNK_BYTES_MIN;
     uint32_t slot;
 
     while (bytes < CHUNK_BYTES_MAX && bytes < mapped / 4)
@@ -425,7 +430,7 @@ ADB_NOT_SHARED static uint32_t alloc_small(struct arena_all *all, size_t bytes)
         return ref;
     adb_mutex_lock(&lane->lock);
     ref = cut_block(lane, class); /* another thread may have refilled it */
-    if (ref == 0 && refill_lane(all, lane))
+    if (ref == 0 && refill_lane(all, lane, class_units(class) * ARENA_UNIT_BYTES))
         ref = cut_block(lane, class);
     adb_mutex_unlock(&lane->lock);
     return ref;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "engine/base/bytes.h"
+#include "engine/log/hint.h"
 #include "engine/log/segfile.h"
 #include "test/fuzz/reseal.h"
 
@@ -28,7 +29,8 @@ enum {
     IDENTITY_AT = 32,
     NUMBER_AT = 48,
     KIND_AT = 64,
-    HEADER_USED = 112
+    HEADER_USED = 112,
+    HINT_FOOTER = 208
 };
 
 struct bytes {
@@ -40,6 +42,7 @@ struct folder {
     struct bytes superblock;
     struct bytes manifest;
     struct bytes segments[SEGMENTS_MAX];
+    struct bytes hints[SEGMENTS_MAX]; /* of the segment of that place */
     size_t segment_count;
     struct bytes files[FILES_MAX];
     char names[FILES_MAX][SIM_NAME_MAX];
@@ -114,6 +117,10 @@ static void take_piece(struct folder *folder, unsigned kind, const uint8_t *p, s
         if (segment != NULL && n >= 2)
             append(segment, NULL, (size_t)adb_get_u16(p) * 8);
         break;
+    case PIECE_HINT:
+        if (segment != NULL)
+            set(&folder->hints[folder->segment_count - 1], p, n, n);
+        break;
     case PIECE_FILE:
         take_file(folder, p, n);
         break;
@@ -161,6 +168,25 @@ static void put_identities_right(struct folder *folder)
     }
 }
 
+/* A hint says what the manifest says of its segment, and how its bytes end. */
+static void put_hint_right(const struct folder *folder, size_t i)
+{
+    const struct bytes *segment = &folder->segments[i];
+    const struct bytes *hint = &folder->hints[i];
+    const uint8_t *entry = entry_of(folder, i);
+    uint8_t *footer;
+    size_t end = segment->n < PAGE ? segment->n : PAGE;
+
+    if (hint->n < HINT_FOOTER || entry == NULL)
+        return;
+    footer = hint->p + hint->n - HINT_FOOTER;
+    memcpy(footer + UUID_AT, segment->p + UUID_AT, 16);
+    memcpy(footer + 32, entry + 8, 16);  /* identity */
+    memcpy(footer + 48, entry, 8);       /* number */
+    memcpy(footer + 56, entry + 32, 24); /* length, GSNs */
+    adb_put_u64(footer + 80, adb_check_raw(segment->p + segment->n - end, end));
+}
+
 static void put_lengths_right(struct folder *folder)
 {
     for (size_t i = 0; i < folder->segment_count; i++) {
@@ -179,6 +205,10 @@ static void put_checks_right(struct folder *folder, bool fit)
         (void)reseal_manifest(folder->manifest.p, folder->manifest.n);
     for (size_t i = 0; i < folder->segment_count; i++)
         (void)reseal_segment(folder->segments[i].p, folder->segments[i].n, fit);
+    for (size_t i = 0; i < folder->segment_count; i++) {
+        put_hint_right(folder, i);
+        (void)reseal_hint(folder->hints[i].p, folder->hints[i].n, fit);
+    }
 }
 
 static void store(struct sim_disk *disk, uint32_t dir, const char *name,
@@ -221,6 +251,8 @@ void folder_build(struct sim_disk *disk, const char *path, struct fuzz_input *in
     for (size_t i = 0; i < folder.segment_count; i++) {
         char name[SEGMENT_NAME_MAX];
 
+        hint_name(adb_get_u64(folder.segments[i].p + NUMBER_AT), name);
+        store(disk, dir, name, &folder.hints[i]);
         segment_name(adb_get_u64(folder.segments[i].p + NUMBER_AT), name);
         store(disk, dir, name, &folder.segments[i]);
     }
@@ -310,6 +342,19 @@ uint8_t *folder_input(const struct sim_disk *disk, uint8_t choices, uint8_t more
                 add_frames(&input, file.p + PAGE, file.n - PAGE);
             }
             free(file.p);
+        }
+        for (size_t i = 0; i < disk->names.count; i++) {
+            const struct sim_name *name = &disk->names.list[i];
+            uint64_t of_name;
+            bool temporary;
+
+            if (hint_name_parse(name->name, &of_name, &temporary) && !temporary &&
+                of_name == number) {
+                struct bytes file = content_of(disk, name->inode);
+
+                add_piece(&input, PIECE_HINT, file.p, file.n);
+                free(file.p);
+            }
         }
     }
     *n = input.n;

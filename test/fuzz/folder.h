@@ -18,6 +18,7 @@ enum folder_piece {
     PIECE_SEGMENT,    /* the beginning of a segment's header page; begins a segment */
     PIECE_BYTES,      /* more of that segment, at the next multiple of 8 */
     PIECE_ZEROS,      /* 2 bytes: so many times 8 zeros; more than a few make it slow */
+    PIECE_HINT,       /* a hint of that segment */
     PIECE_FILE,       /* | length of a name 1 | name | content |: any other file */
     PIECES
 };

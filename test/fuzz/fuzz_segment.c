@@ -118,7 +118,11 @@ static void scan(const unsigned char *bytes, size_t n,
     static struct seen all;
     static struct seen first;
     struct memory_file file = {{&io}, bytes, n};
-    struct scan_visitor visitor = {&all, see_frame, see_record, see_frame, see_stretch};
+    struct scan_visitor visitor = {.arg = &all,
+                                   .frame = see_frame,
+                                   .record = see_record,
+                                   .damaged = see_frame,
+                                   .stretch = see_stretch};
     struct scan_result result;
     struct scan_result strict;
     struct armdb_error err;
@@ -132,7 +136,9 @@ static void scan(const unsigned char *bytes, size_t n,
     FUZZ_SCRIBBLE(result);
     rc = scan_segment(&file.base, "s", header, limit, &visitor, &result, &err);
     FUZZ_CHECK(rc == ARMDB_OK || rc == ARMDB_VERSION);
-    visitor = (struct scan_visitor){&first, see_frame, see_record, NULL, NULL};
+    visitor.arg = &first;
+    visitor.damaged = NULL;
+    visitor.stretch = NULL;
     FUZZ_SCRIBBLE(strict);
     strict_rc = scan_segment(&file.base, "s", header, limit, &visitor, &strict, &err);
     /* Behind damage they look at different places: who goes on reads frames, the other

@@ -59,6 +59,7 @@ static void open_maker(struct maker *m, uint32_t shards)
     options.cache_size = 1 << 20;
     options.segment_size = 1 << 20;
     options.io_engine = ARMDB_IO_PLAIN;
+    options.hint_bytes_min = 1;
     must(armdb_open("/store", &options, &m->store, &m->err), &m->err);
     m->store->log.segment_size = 24 << 10;
     must(armdb_session_open(m->store, &m->session, &m->err), &m->err);
@@ -253,6 +254,8 @@ static void cut_disk(const char *name, const struct sim_disk *disk)
             write_seed("manifest", name, "", 1, p, n);
         else if (strcmp(file, "superblock") == 0)
             write_seed("superblock", name, "", 1, p, 80);
+        else if (strstr(file, ".hint") != NULL)
+            write_seed("hint", name, "", 1, p, n);
         else if (strstr(file, ".seg") != NULL)
             cut_segment(name, p, n, i);
         free(p);
@@ -317,6 +320,26 @@ static void make_definitions(void)
                    strlen(definitions[i].text));
 }
 
+/* ---- Damage and statements, drawn ---- */
+
+static void make_sql(void)
+{
+    uint64_t random = 36;
+
+    for (unsigned i = 0; i < 24; i++) {
+        uint8_t bytes[100] = {(uint8_t)(i % 3), (uint8_t)(i % 5 < 2 ? 0 : i * 29)};
+        unsigned edits = 1 + i % 8;
+        size_t n = 3;
+        char name[20];
+
+        bytes[2] = (uint8_t)edits;
+        while (n < 3 + 6 * (size_t)edits + 20)
+            bytes[n++] = (uint8_t)sim_below(&random, 256);
+        (void)snprintf(name, sizeof name, "drawn-%u", i);
+        write_seed("sql", name, "", 0, bytes, n);
+    }
+}
+
 int main(int argc, char **argv)
 {
     sim_fix_addresses(argv);
@@ -326,5 +349,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof stores / sizeof stores[0]; i++)
         make_store(i);
     make_definitions();
+    make_sql();
     return 0;
 }

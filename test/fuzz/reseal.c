@@ -175,3 +175,73 @@ size_t reseal_segment(unsigned char *bytes, size_t n, bool fit)
     }
     return count;
 }
+
+/* ---- Hints -------------------------------------------------------------------- */
+
+enum {
+    HINT_FOOTER = 208,
+    HINT_IDENTITY = 32,
+    HINT_BLOCKS = 128,
+    HINT_INDEX = 136,
+    HINT_INDEX_CHECK = 144,
+    HINT_LINES = 152,
+    HINT_FILTER_CHECK = 160,
+    HINT_NOTES_BYTES = 176,
+    HINT_NOTES_CHECK = 184,
+    HINT_CHECK = 200,
+    HINT_ENTRY = 24,
+    HINT_LINE = 64
+};
+
+static uint64_t part_check(const unsigned char *p, uint64_t at, uint64_t n, uint64_t seed)
+{
+    return adb_check_bind(adb_check_raw(p + at, (size_t)n), seed, at);
+}
+
+static void seal_blocks(unsigned char *p, uint64_t index, uint64_t blocks, uint64_t seed)
+{
+    for (uint64_t i = 0; i < blocks; i++) {
+        unsigned char *entry = p + index + i * HINT_ENTRY;
+        uint64_t at = adb_get_u64(entry);
+        uint64_t len = adb_get_u32(entry + 8);
+
+        if (at <= index && len <= index - at)
+            adb_put_u64(entry + 16, part_check(p, at, len, seed));
+    }
+}
+
+size_t reseal_hint(unsigned char *p, size_t n, bool fit)
+{
+    unsigned char *footer;
+    uint64_t left;
+    uint64_t seed;
+    uint64_t blocks;
+    uint64_t lines;
+    uint64_t notes;
+    uint64_t index;
+
+    if (n < HINT_FOOTER)
+        return 0;
+    left = n - HINT_FOOTER;
+    footer = p + left;
+    seed = adb_check_seed(footer + HINT_IDENTITY);
+    blocks = adb_get_u64(footer + HINT_BLOCKS);
+    lines = adb_get_u64(footer + HINT_LINES);
+    notes = adb_get_u64(footer + HINT_NOTES_BYTES);
+    memcpy(footer, "armdbHnt", 8);
+    if (notes <= left && lines <= (left - notes) / HINT_LINE &&
+        blocks <= (left - notes - lines * HINT_LINE) / HINT_ENTRY) {
+        index = left - notes - lines * HINT_LINE - blocks * HINT_ENTRY;
+        if (fit)
+            adb_put_u64(footer + HINT_INDEX, index);
+        seal_blocks(p, index, blocks, seed);
+        adb_put_u64(footer + HINT_INDEX_CHECK,
+                    part_check(p, index, blocks * HINT_ENTRY, seed));
+        adb_put_u64(footer + HINT_FILTER_CHECK,
+                    part_check(p, index + blocks * HINT_ENTRY, lines * HINT_LINE, seed));
+        adb_put_u64(footer + HINT_NOTES_CHECK, part_check(p, left - notes, notes, seed));
+    }
+    adb_put_u64(footer + HINT_CHECK,
+                adb_check_bind(adb_check_raw(footer, HINT_CHECK), seed, n - HINT_FOOTER));
+    return 1;
+}

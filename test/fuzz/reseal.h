@@ -28,5 +28,7 @@ size_t reseal_frame(unsigned char *p, size_t left, uint64_t seed, uint64_t offse
                     bool fit);
 /* A segment: its header and every frame. */
 size_t reseal_segment(unsigned char *bytes, size_t n, bool fit);
+/* A hint. `fit`: its index lies where the other parts leave room for it. */
+size_t reseal_hint(unsigned char *p, size_t n, bool fit);
 
 #endif
