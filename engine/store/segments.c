@@ -60,6 +60,9 @@ static void fill_in(struct log *log, struct segment *segment, struct armdb_segme
     out->compacted = segment->header.kind == SEGMENT_OUTPUT;
     out->records = get(&segment->records);
     out->has_hint = segment->hinted;
+    /* First: a record is counted in the length before it is counted as live. Pairs with
+     * the release in account_writes(). */
+    out->live_bytes = atomic_load_explicit(&segment->live_bytes, memory_order_acquire);
     adb_mutex_lock(&shard->lock);
     out->state = state_of(log, segment);
     out->length = segment->length;
@@ -67,7 +70,6 @@ static void fill_in(struct log *log, struct segment *segment, struct armdb_segme
     out->gsn_high = segment->gsn_high;
     bytes = get(&segment->body_bytes);
     adb_mutex_unlock(&shard->lock);
-    out->live_bytes = get(&segment->live_bytes);
     out->dead_bytes = bytes > out->live_bytes ? bytes - out->live_bytes : 0;
     if (segment->file->io->ops->file_size(segment->file, &out->file_bytes, &ignored) !=
         ARMDB_OK)

@@ -191,13 +191,15 @@ static void measure_space(struct log *log, struct space *space)
         if (segment == NULL)
             continue;
         shard = &log->shards[segment->header.shard];
+        /* First: a record is counted in the length before it is counted as live. Pairs
+         * with the release in account_writes(). */
+        space->live += atomic_load_explicit(&segment->live_bytes, memory_order_acquire);
         adb_mutex_lock(&shard->lock);
         length = segment->length;
         space->records += get(&segment->body_bytes);
         adb_mutex_unlock(&shard->lock);
         space->segments++;
         space->total += length;
-        space->live += get(&segment->live_bytes);
     }
     adb_mutex_unlock(&log->manifest_lock);
 }

@@ -615,10 +615,11 @@ static bool account_writes(struct armdb *store, struct txn *txn)
 
             bytes += version->value_len;
             if (segment != NULL)
+                /* Pairs with the acquire of who reports it beside the length. */
                 (void)atomic_fetch_add_explicit(
                     &segment->live_bytes,
                     record_bytes(write->tab, node, version->value_len),
-                    memory_order_relaxed);
+                    memory_order_release);
         }
     }
     stat_bump(&txn->session->bytes_user, bytes);
