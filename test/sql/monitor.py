@@ -1,6 +1,7 @@
 """armdb_stat and armdb_segments in SQL, and the views of sql/monitor.sql on live tables:
 what they say is compared with what was done."""
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -93,6 +94,21 @@ def tables_and_arguments(c):
     equal(rows(c, "SELECT t.x, count(*) AS n FROM (SELECT 'a' AS x) AS t "
                   "JOIN armdb_stat(t.x)")[0]["x"], "a",
           "the argument may come from another table")
+
+
+def names_in_readme(c):
+    """README's table has every name once, with its unit."""
+    text = open("README.md", encoding="utf-8").read()
+    text = text[text.index("### armdb_stat\n"):text.index("### armdb_segments\n")]
+    described = []
+    for line in text.splitlines():
+        row = re.match(r"\| ((?:`\w+`(?:, )?)+) \| (\w*) ?\|", line)
+        if row:
+            described += [(name, row.group(2))
+                          for name in re.findall(r"`(\w+)`", row.group(1))]
+    equal(sorted(described), sorted(tuple(r.values()) for r in rows(
+        c, "SELECT name, unit FROM armdb_stat('a')")),
+          "README has each statistic once, with its unit")
 
 
 def counters(c):
@@ -208,6 +224,7 @@ def main():
     without_tables()
     c = make_tables()
     tables_and_arguments(c)
+    names_in_readme(c)
     counters(c)
     views(c)
     health(c)
