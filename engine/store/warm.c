@@ -153,6 +153,7 @@ static enum armdb_rc walk_batch(struct warming *w, bool started, bool *more,
         w->key = key;
         if (ok) {
             w->key_len = node_key_len(last);
+            ADB_ASSERT(w->key != NULL);
             memcpy(w->key, last->key, w->key_len);
         }
     }
@@ -300,7 +301,7 @@ enum armdb_rc armdb_warm(struct armdb_session *session, struct armdb_table *tabl
                          const struct armdb_watch *watch, struct armdb_warm_info *info,
                          struct armdb_error *err)
 {
-    struct armdb_warm_info own;
+    struct armdb_warm_info own = {.rows = 0};
     struct warming w = {.session = session, .watch = watch};
     enum armdb_rc rc = point_check(session, table, NULL, 0, err);
 

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "engine/base/mem.h"
 
@@ -289,6 +291,124 @@ static void a_batch_is_applied_in_order_and_whole(void **state)
     api_close(&f);
 }
 
+/* ---- Write hooks, fork() -------------------------------------------------------------
+ */
+
+struct heard {
+    char text[200]; /* kind, key, new length of each change; '|' between commits */
+    uint64_t commit;
+};
+
+static void listen(void *arg, struct armdb_change *change)
+{
+    struct heard *heard = arg;
+    const char *kind = change->kind == ARMDB_CHANGE_INSERT   ? "+"
+                       : change->kind == ARMDB_CHANGE_UPDATE ? "="
+                       : change->kind == ARMDB_CHANGE_DELETE ? "-"
+                                                             : "?";
+    char length[16];
+
+    (void)snprintf(length, sizeof length, "%u ", (unsigned)change->value_len);
+    if (heard->commit != 0 && heard->commit != change->commit)
+        (void)strcat(heard->text, "| ");
+    (void)strcat(heard->text, kind);
+    (void)strncat(heard->text, change->key, change->key_len);
+    (void)strcat(heard->text, length);
+    heard->commit = change->commit;
+}
+
+static void write_hooks_hear_each_step_and_no_refused_one(void **state)
+{
+    struct api f;
+    struct heard heard = {.commit = 0};
+    struct armdb_table *tables[1];
+    struct armdb_hook_options options = {
+        .tables = tables, .table_count = 1, .call = listen, .arg = &heard};
+    struct armdb_hook *hook;
+    struct armdb_op ops[3] = {
+        {.kind = ARMDB_OP_PUT, .key = "b", .key_len = 1, .value = "22", .value_len = 2},
+        {.kind = ARMDB_OP_INSERT, .key = "c", .key_len = 1},
+        {.kind = ARMDB_OP_DELETE, .key = "a", .key_len = 1}};
+
+    (void)state;
+    api_open(&f);
+    tables[0] = f.table;
+    for (int i = 0; i < 3; i++)
+        ops[i].table = f.table;
+    OK(armdb_hook_add(f.store, &options, &hook, &api_err));
+    OK(armdb_cas(f.session, f.table, "a", 1, NULL, 0, "1", 1, &api_err));
+    REFUSED(armdb_cas(f.session, f.table, "a", 1, NULL, 0, "9", 1, &api_err),
+            ARMDB_MISMATCH);
+    OK(armdb_modify(f.session, f.table, "a", 1, append, &x, &api_err));
+    OK(armdb_batch(f.session, ops, 3, NULL, &api_err));
+    REFUSED(armdb_batch(f.session, ops, 3, NULL, &api_err), ARMDB_EXISTS);
+    /* Steps of one transaction are told at its commit, those undone are not. */
+    OK(armdb_begin(f.session, &api_err));
+    OK(armdb_cas(f.session, f.table, "b", 1, "22", 2, NULL, 0, &api_err));
+    REFUSED(armdb_batch(f.session, ops, 3, NULL, &api_err), ARMDB_EXISTS);
+    OK(armdb_modify(f.session, f.table, "d", 1, append, &x, &api_err));
+    assert_string_equal(heard.text, "+a1 | =a2 | +b2 +c0 -a0 ");
+    OK(armdb_commit(f.session, &api_err));
+    assert_string_equal(heard.text, "+a1 | =a2 | +b2 +c0 -a0 | -b0 +d1 ");
+    OK(armdb_hook_remove(hook));
+    api_close(&f);
+}
+
+/* What a child answers: the number of the first call that is not refused, 0 = none. */
+static int use_in_child(struct api *f, const struct armdb_snapshot *snapshot)
+{
+    struct armdb_snapshot *other = NULL;
+    struct armdb_value value;
+    struct armdb_op op = {.kind = ARMDB_OP_PUT, .table = f->table};
+    uint64_t n;
+    int calls = 0;
+
+    if (armdb_get(f->session, f->table, "a", 1, &value, NULL) != ARMDB_FORKED)
+        return 1;
+    if (armdb_value_len(f->session, f->table, "a", 1, &n, NULL) != ARMDB_FORKED)
+        return 2;
+    if (armdb_first(f->session, f->table, NULL, NULL, &value, NULL) != ARMDB_FORKED)
+        return 3;
+    if (armdb_range_count(f->session, f->table, NULL, NULL, &n, NULL) != ARMDB_FORKED)
+        return 4;
+    if (armdb_cas(f->session, f->table, "a", 1, "1", 1, "2", 1, NULL) != ARMDB_FORKED)
+        return 5;
+    if (armdb_modify(f->session, f->table, "a", 1, keep, &calls, NULL) != ARMDB_FORKED)
+        return 6;
+    if (armdb_batch(f->session, &op, 1, NULL, NULL) != ARMDB_FORKED)
+        return 7;
+    if (armdb_snapshot_open(f->session, &other, NULL) != ARMDB_FORKED || other != NULL)
+        return 8;
+    if (armdb_snapshot_use(f->session, snapshot, NULL) != ARMDB_FORKED)
+        return 9;
+    if (armdb_warm(f->session, f->table, NULL, NULL, NULL) != ARMDB_FORKED)
+        return 10;
+    return calls == 0 ? 0 : 11;
+}
+
+static void a_forked_child_is_refused_by_every_call(void **state)
+{
+    struct api f;
+    struct armdb_snapshot *snapshot;
+    int status = -1;
+    pid_t child;
+
+    (void)state;
+    api_open(&f);
+    api_put_committed(&f, "a", "1");
+    OK(armdb_snapshot_open(f.session, &snapshot, &api_err));
+    child = fork();
+    if (child == 0)
+        _exit(use_in_child(&f, snapshot));
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    armdb_snapshot_close(snapshot);
+    api_assert_row(&f, "a", "1");
+    api_close(&f);
+}
+
 static void a_read_only_store_is_read_and_not_changed(void **state)
 {
     struct api f;
@@ -466,6 +586,8 @@ int main(void)
         cmocka_unit_test(modify_does_as_it_is_told),
         cmocka_unit_test(modify_in_a_transaction_sees_it_and_holds_the_row),
         cmocka_unit_test(a_batch_is_applied_in_order_and_whole),
+        cmocka_unit_test(write_hooks_hear_each_step_and_no_refused_one),
+        cmocka_unit_test(a_forked_child_is_refused_by_every_call),
         cmocka_unit_test_setup_teardown(a_read_only_store_is_read_and_not_changed,
                                         api_make_folder, api_remove_folder),
         cmocka_unit_test(several_sessions_read_one_snapshot),
