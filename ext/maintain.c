@@ -103,6 +103,23 @@ static enum armdb_rc confirm_one(const struct vtab *vtab, struct armdb_session *
     return drop_confirm(&here, vtab->schema_name, shadow, err);
 }
 
+/* What a statement on the schema gave other than its rows. */
+static enum armdb_rc schema_error(int rc, struct armdb_error *err)
+{
+    switch (rc) {
+    case SQLITE_DONE:
+        return ARMDB_OK;
+    case SQLITE_NOMEM:
+        return ADB_FAIL(ARMDB_NOMEM, err, "out of memory");
+    case SQLITE_INTERRUPT:
+        return ADB_FAIL(ARMDB_INTERRUPT, err, "interrupted");
+    case SQLITE_BUSY:
+        return ADB_FAIL(ARMDB_BUSY, err, "the database is locked");
+    default:
+        return ADB_FAIL(ARMDB_INTERNAL, err, "the schema cannot be read");
+    }
+}
+
 /* One transaction of a session of its own for all armdb tables of the schema. */
 static enum armdb_rc for_each_table(const struct vtab *vtab, struct armdb *store,
                                     for_table *call, struct armdb_error *err)
@@ -110,25 +127,34 @@ static enum armdb_rc for_each_table(const struct vtab *vtab, struct armdb *store
     struct armdb_session *session = NULL;
     sqlite3_stmt *stmt = NULL;
     enum armdb_rc rc = armdb_session_open(store, &session, err);
+    int step = SQLITE_OK;
 
-    if (rc == ARMDB_OK &&
-        conn_prepare(vtab->conn->db, &stmt,
-                     "SELECT name FROM \"%w\".sqlite_master WHERE type = 'table' AND "
-                     "rootpage = 0",
-                     vtab->schema_name) != SQLITE_OK)
-        rc = ADB_FAIL(ARMDB_INTERNAL, err, "the schema cannot be read");
-    while (rc == ARMDB_OK && sqlite3_step(stmt) == SQLITE_ROW) {
+    if (rc == ARMDB_OK)
+        step = conn_prepare(vtab->conn->db, &stmt,
+                            "SELECT name FROM \"%w\".sqlite_master WHERE type = 'table' "
+                            "AND rootpage = 0",
+                            vtab->schema_name);
+    if (step == SQLITE_OK && rc == ARMDB_OK)
+        step = sqlite3_step(stmt);
+    for (; rc == ARMDB_OK && step == SQLITE_ROW; step = sqlite3_step(stmt)) {
         const char *name = (const char *)sqlite3_column_text(stmt, 0);
+        int found = SQLITE_NOMEM;
         struct shadow shadow;
         char *unread = NULL;
 
         shadow_init(&shadow);
-        if (shadow_read(vtab->conn->db, vtab->schema_name, name, &shadow, &unread) ==
-            SQLITE_OK)
+        if (name != NULL)
+            found =
+                shadow_read(vtab->conn->db, vtab->schema_name, name, &shadow, &unread);
+        if (found == SQLITE_OK)
             rc = call(vtab, session, name, &shadow, err);
+        else if (found == SQLITE_NOMEM) /* others are no armdb tables */
+            rc = schema_error(found, err);
         sqlite3_free(unread);
         shadow_fini(&shadow);
     }
+    if (rc == ARMDB_OK)
+        rc = schema_error(step, err);
     sqlite3_finalize(stmt);
     if (rc == ARMDB_OK)
         rc = armdb_commit(session, err);
