@@ -156,8 +156,45 @@ def interrupt():
     c.close()
 
 
+def by_command():
+    c = con("command.db")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v, sync=off, "
+              "segment_size='1M', compact=off)")
+    overwrite(c, 3)
+    before = int(stat(c)["bytes_log"])
+    c.execute("INSERT INTO t(t) VALUES('compact')")
+    verdict(int(stat(c)["bytes_log"]) * 2 < before, "the command compact does the same",
+            stat(c))
+    c.execute("BEGIN")
+    c.execute("DELETE FROM t WHERE k > 1500")
+    c.execute("INSERT INTO t(t) VALUES('compact')")
+    c.execute("ROLLBACK")
+    verdict(one(c, "SELECT count(*) FROM t WHERE v GLOB '2:x*'") == 3000,
+            "inside a transaction it takes nothing of it")
+    c.execute("CREATE VIEW bad AS SELECT armdb_compact('t'), armdb_config('t', 'compact')")
+    got = one(c, "SELECT * FROM bad")
+    verdict("unsafe use" in str(got), "no view can call them", got)
+    c.close()
+
+
+def memory():
+    c = con(":memory:")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k INTEGER PRIMARY KEY, v, "
+              "segment_size='1M', cache_size='2M')")
+    overwrite(c, 3)
+    c.execute("SELECT armdb_clear('t')")
+    full = int(stat(c)["memory_process"])
+    wait_for(lambda: int(stat(c)["bytes_live"]) < 100000)
+    got = one(c, "SELECT armdb_compact('t')")
+    verdict(int(stat(c)["memory_process"]) * 2 < full,
+            "cleared and compacted, a store in memory gives its memory back", got)
+    c.close()
+
+
 config()
 background()
 interrupt()
+by_command()
+memory()
 shutil.rmtree(W)
 sys.exit(1 if fails else 0)

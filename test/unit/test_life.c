@@ -1,5 +1,5 @@
 /* test_life.c - everything at once: writers, readers on snapshots, compactions (several
- * calls, and the background), backups and verifications, for SECONDS=n (6) seconds.
+ * calls, and the background), backups and verifications, for SECONDS=n (4) seconds.
  *
  * Each writer owns a range of keys. Which of them its transaction n writes, deletes or
  * leaves, and with what value, follows from n alone, and n stands in a row of its own,
@@ -140,9 +140,9 @@ static void make_model(const struct life *life, unsigned w, uint64_t n,
     }
 }
 
-static size_t make_key(unsigned w, unsigned key, char text[24])
+static size_t make_key(unsigned w, unsigned key, char text[32])
 {
-    return (size_t)snprintf(text, 24, "w%u-%04u", w, key);
+    return (size_t)snprintf(text, 32, "w%u-%04u", w, key);
 }
 
 /* ---- Reading all of it ---- */
@@ -172,7 +172,7 @@ static uint64_t read_number(struct user *u, struct armdb_cursor *cursor, unsigne
 {
     struct armdb_value value;
     uint64_t n = 0;
-    char key[24];
+    char key[32];
     size_t len = (size_t)snprintf(key, sizeof key, "n%u", w);
     enum armdb_rc rc = armdb_cursor_seek_key(cursor, key, len, &u->err);
 
@@ -191,8 +191,8 @@ static bool check_writer(struct user *u, struct armdb_cursor *cursor, unsigned w
 {
     struct armdb_range range = {.low_bound = ARMDB_BOUND_INCLUSIVE};
     uint64_t rows[KEYS];
-    char low[24];
-    char high[24];
+    char low[32];
+    char high[32];
     unsigned key = 0;
     enum armdb_rc rc;
 
@@ -205,7 +205,7 @@ static bool check_writer(struct user *u, struct armdb_cursor *cursor, unsigned w
     rc = armdb_cursor_seek_range(cursor, &range, &u->err);
     for (; rc == ARMDB_OK; rc = armdb_cursor_next(cursor, &u->err)) {
         const void *found;
-        char wanted[24];
+        char wanted[32];
         size_t len;
 
         while (key < KEYS && rows[key] == 0)
@@ -229,7 +229,7 @@ static bool check_writer(struct user *u, struct armdb_cursor *cursor, unsigned w
     if (rc != ARMDB_DONE)
         return good(u, rc, "scan");
     for (key = (unsigned)(n % 5); key < KEYS; key += 5) {
-        char text[24];
+        char text[32];
         size_t len = make_key(w, key, text);
 
         rc = armdb_cursor_seek_key(cursor, text, len, &u->err);
@@ -268,7 +268,7 @@ static enum armdb_rc try_transaction(struct user *u, uint64_t n, bool real)
 {
     unsigned w = u->number;
     char value[VALUE_MAX];
-    char key[24];
+    char key[32];
     enum armdb_rc rc = ARMDB_OK;
 
     for (unsigned i = 0; rc == ARMDB_OK && i < TOUCHED; i++) {
@@ -544,7 +544,7 @@ static void prepare_life(struct life *life)
     assert_non_null(mkdtemp(life->folder));
     life->until_ns =
         adb_mono_ns() +
-        (seconds != NULL && seconds[0] != '\0' ? strtoull(seconds, NULL, 10) : 6) *
+        (seconds != NULL && seconds[0] != '\0' ? strtoull(seconds, NULL, 10) : 4) *
             UINT64_C(1000000000);
 }
 
