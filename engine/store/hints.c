@@ -4,8 +4,10 @@
  * sealed while the store is open, of a compaction's outputs, and of those that were
  * opened without a hint that could be used. It starts with the first such segment and
  * sleeps while there is none. Closing writes what is lacking, so that the next opening
- * need not read, with all processors. Segments of fewer than hint_bytes_min bytes have
- * none: reading them costs less than looking for a file.
+ * need not read, with all processors, but no more than a second or so may take: a store
+ * that came without hints, a restored backup, gets them while it is open. Segments of
+ * fewer than hint_bytes_min bytes have none: reading them costs less than looking for a
+ * file.
  *
  * Nothing waits for a hint, and a failure is only counted. One order matters:
  *
@@ -26,6 +28,7 @@
 enum { HELPERS_MAX = 7 };
 
 static const uint64_t retry_ns = UINT64_C(1000000000);
+static const uint64_t close_bytes = UINT64_C(1) << 30; /* about a second's */
 
 /* The listed segment of this number. False: there is none, or it is not sealed. */
 static bool find_listed(struct armdb *store, uint64_t number,
@@ -120,11 +123,14 @@ static bool find_lacking(struct armdb *store, bool take, struct manifest_segment
         *listed = log->locked.manifest.segments[i];
         segment = segtab_get(&log->segments, log_slot(log->slot_base, listed->number));
         if (!listed->sealed || segment == NULL || segment->hint_done ||
-            listed->length < store->options.hint_bytes_min)
+            listed->length < store->options.hint_bytes_min ||
+            listed->length > store->hinter.bytes_left)
             continue;
         found = is_decided(store, listed);
         *waiting = *waiting || !found;
         segment->hint_done = found && take;
+        if (found && take && store->hinter.bytes_left != UINT64_MAX)
+            store->hinter.bytes_left -= listed->length;
     }
     adb_mutex_unlock(&log->manifest_lock);
     return found;
@@ -230,6 +236,8 @@ enum armdb_rc hinter_init(struct armdb *store)
     struct hinter *hinter = &store->hinter;
 
     atomic_init(&hinter->stopping, true); /* until the store is open */
+    hinter->bytes_left = UINT64_MAX;
+    hinter->close_bytes = close_bytes;
     if (adb_mutex_init(&hinter->wake_lock, ADB_RANK_LEAF) != ARMDB_OK ||
         adb_cond_init(&hinter->wake) != ARMDB_OK)
         return ARMDB_NOMEM;
@@ -298,6 +306,9 @@ ADB_NOT_SHARED void hinter_finish(struct armdb *store)
     }
     if (rc != ARMDB_OK)
         return;
+    adb_mutex_lock(&log->manifest_lock);
+    store->hinter.bytes_left = store->hinter.close_bytes;
+    adb_mutex_unlock(&log->manifest_lock);
     atomic_store_explicit(&store->hinter.stopping, false, memory_order_relaxed);
     work_together(store);
     atomic_store_explicit(&store->hinter.stopping, true, memory_order_relaxed);

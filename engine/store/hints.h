@@ -43,6 +43,10 @@ struct hinter {
     _Atomic bool stopping;
     _Atomic uint64_t sealed_seen;
     _Atomic uint64_t written, failures;
+    /* Bytes of segments that may still be read: bounded only while the store closes.
+     * Guarded by the manifest's lock. */
+    uint64_t bytes_left;
+    uint64_t close_bytes; /* what closing may read; constant but for tests */
     /* Constant once the store is open: how it was opened. */
     uint64_t used;
     uint64_t missing;

@@ -578,6 +578,27 @@ static void a_hint_that_is_lacking_is_written_by_the_next_opening(void **state)
     check_hints(path);
 }
 
+static void closing_reads_a_bounded_number_of_bytes(void **state)
+{
+    const char *path = *state;
+    static struct picture picture;
+    struct api f;
+    size_t count;
+
+    open_store(&f, path);
+    fill(&f, 1500);
+    f.store->hinter.close_bytes = 0;
+    api_close(&f);
+    count = list_files(path, ".hint");
+    take_picture(path, &picture);
+    assert_int_equal(picture.rows, 1500);
+    assert_int_equal(picture.hints_used, count);
+    assert_true(picture.hints_missing > 0);
+    open_store(&f, path); /* it gets them now */
+    wait_for_hints(path, picture.segment_count);
+    api_close(&f);
+}
+
 static void a_reader_leaves_hints_as_they_are(void **state)
 {
     const char *path = *state;
@@ -823,6 +844,7 @@ int main(void)
         TEST(hints_go_with_their_segments_and_orphans_at_opening),
         TEST(sealed_segments_get_their_hint_while_the_store_is_open),
         TEST(a_hint_that_is_lacking_is_written_by_the_next_opening),
+        TEST(closing_reads_a_bounded_number_of_bytes),
         TEST(a_reader_leaves_hints_as_they_are),
         TEST(writers_compactions_and_hints_do_not_disturb_one_another),
         TEST(segments_that_are_too_short_have_none),
