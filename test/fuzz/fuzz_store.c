@@ -232,7 +232,7 @@ static struct armdb *must_open(const char *path, unsigned use)
     struct armdb *store;
     enum armdb_rc rc = open_store(path, use, &store);
 
-    if (rc == ARMDB_CORRUPT && has_hints)
+    if ((rc == ARMDB_CORRUPT || rc == ARMDB_VERSION) && has_hints)
         return NULL;
     if (rc != ARMDB_OK)
         (void)fprintf(stderr, "%s: %s: %s\n", path, adb_rc_name(rc), last_error.text);
