@@ -135,24 +135,14 @@ int vtab_cursor_error(struct vtab_cursor *cursor, enum armdb_rc rc,
 
 /* ---- Columns ---- */
 
-/* What the engine says of a row that it cannot read, with table and key as SQL knows
- * them. */
 static void name_row(const struct vtab_cursor *cursor, struct armdb_error *err)
 {
     const struct vtab *vtab = (const struct vtab *)cursor->base.pVtab;
-    char text[ARMDB_ERROR_TEXT_MAX];
     const void *key;
     size_t len;
-    char *named;
 
     armdb_cursor_key(cursor->rows, &key, &len);
-    named = keytext_make(&vtab->schema->key, key, len);
-    if (named == NULL)
-        return;
-    sqlite3_snprintf(sizeof text, text, "table %s, key %s: %s", vtab->name, named,
-                     err->text);
-    memcpy(err->text, text, sizeof text);
-    sqlite3_free(named);
+    keytext_name_row(vtab->name, &vtab->schema->key, key, len, err);
 }
 
 static enum armdb_rc read_value(struct vtab_cursor *cursor, struct armdb_error *err)
@@ -162,7 +152,7 @@ static enum armdb_rc read_value(struct vtab_cursor *cursor, struct armdb_error *
     if (cursor->have_value)
         return ARMDB_OK;
     rc = armdb_cursor_value(cursor->rows, &cursor->value, err);
-    if (rc == ARMDB_CORRUPT && err->rc == rc)
+    if (rc == ARMDB_CORRUPT)
         name_row(cursor, err);
     cursor->have_value = rc == ARMDB_OK;
     return rc;

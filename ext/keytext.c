@@ -4,6 +4,8 @@
  * text that is cut stays a quoted string. */
 #include "ext/keytext.h"
 
+#include <string.h>
+
 #include "sqlite3ext.h"
 
 SQLITE_EXTENSION_INIT3
@@ -78,4 +80,17 @@ char *keytext_make(const struct key_layout *layout, const void *key, size_t len)
     }
     bytebuf_fini(&scratch);
     return sqlite3_str_finish(out);
+}
+
+void keytext_name_row(const char *table, const struct key_layout *layout, const void *key,
+                      size_t len, struct armdb_error *err)
+{
+    char text[ARMDB_ERROR_TEXT_MAX];
+    char *named = keytext_make(layout, key, len);
+
+    if (named == NULL)
+        return;
+    sqlite3_snprintf(sizeof text, text, "table %s, key %s: %s", table, named, err->text);
+    memcpy(err->text, text, sizeof text);
+    sqlite3_free(named);
 }

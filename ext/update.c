@@ -25,6 +25,7 @@
 
 #include "ext/drop.h"
 #include "ext/errmap.h"
+#include "ext/keytext.h"
 #include "ext/restore.h"
 #include "ext/rowcodec.h"
 #include "ext/vtab.h"
@@ -141,6 +142,9 @@ static enum armdb_rc fill_unchanged(struct vtab *vtab, struct armdb_error *err)
             rc = seek_old_row(vtab, err);
             if (rc == ARMDB_OK)
                 rc = armdb_cursor_value(vtab->old_row, &value, err);
+            if (rc == ARMDB_CORRUPT)
+                keytext_name_row(vtab->name, &vtab->schema->key, vtab->old_key.data,
+                                 vtab->old_key.len, err);
             if (rc != ARMDB_OK)
                 return rc;
             have_value = true;

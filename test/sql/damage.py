@@ -60,9 +60,10 @@ def make():
     shutil.rmtree(W)
     os.mkdir(W)
     c = con()
-    c.execute("CREATE VIRTUAL TABLE t USING armdb(k TEXT PRIMARY KEY, v TEXT, shards=1)")
+    c.execute("CREATE VIRTUAL TABLE t USING armdb(k TEXT PRIMARY KEY, v TEXT, w INT, "
+              "shards=1)")
     for i in range(20):
-        c.execute("INSERT INTO t VALUES('key%02d', 'value number %02d')" % (i, i))
+        c.execute("INSERT INTO t(k, v) VALUES('key%02d', 'value number %02d')" % (i, i))
     verdict(ask(c, "SELECT finding, file FROM armdb_verify('t')") == [("ok", None)],
             "a whole store is ok")
     verdict(ask(c, "SELECT armdb_verify('t')") == [("ok",)], "so says the function")
@@ -76,6 +77,9 @@ def value():
     got = ask(c, "SELECT v FROM t WHERE k = 'key07'")
     verdict("table t, key 'key07': " in got and "damaged" in got and name in got,
             "the row of a damaged value is an error that names file and key", got)
+    got = ask(c, "UPDATE t SET w = 1 WHERE k = 'key07'")
+    verdict("table t, key 'key07': " in got and name in got,
+            "so is an UPDATE that has to keep a part of it", got)
     verdict(ask(c, "SELECT count(v) FROM t WHERE k <> 'key07' AND k < 'key07'") == [(7,)] and
             ask(c, "SELECT v FROM t WHERE k = 'key08'") == [("value number 08",)],
             "the other rows are there")
@@ -91,7 +95,7 @@ def value():
                 "a scan ends with an error at the damaged row", rows)
     got = ask(c, 'SELECT file, "offset" <= %d, table_name, key FROM armdb_verify(\'t\')' % at)
     verdict(got == [(name, 1, "t", "'key07'")], "verify names file, place, table, key", got)
-    c.execute("INSERT OR REPLACE INTO t VALUES('key07', 'anew')")
+    c.execute("INSERT OR REPLACE INTO t(k, v) VALUES('key07', 'anew')")
     verdict(ask(c, "SELECT count(v) FROM t") == [(20,)], "writing the row anew heals it")
     got = ask(c, "SELECT finding, advice FROM armdb_verify('t')")
     verdict(len(got) == 1 and "overwritten" in got[0][0] and "nothing" in got[0][1],
@@ -174,7 +178,7 @@ def salvage():
             ask(c, "SELECT v FROM t WHERE k = 'key07'") == [] and
             ask(c, "SELECT finding FROM armdb_verify('t')") == [("ok",)],
             "the new store takes the old one's place")
-    c.execute("INSERT INTO t VALUES('key07', 'back')")
+    c.execute("INSERT INTO t(k, v) VALUES('key07', 'back')")
     c.close()
 
     for victim in "superblock", "manifest":
@@ -208,7 +212,7 @@ def salvage():
             "rows without a definition get a table of their own", got)
     got = ask(c, "CREATE VIRTUAL TABLE found USING armdb(path='new', table='lost_1')")
     verdict("are lost: name them" in got, "which wants its columns", got)
-    c.execute("CREATE VIRTUAL TABLE found USING armdb(k TEXT PRIMARY KEY, v TEXT, "
+    c.execute("CREATE VIRTUAL TABLE found USING armdb(k TEXT PRIMARY KEY, v TEXT, w INT, "
               "path='new', table='lost_1')")
     verdict(ask(c, "SELECT count(v), max(v) FROM found") == [(20, "value number 19")],
             "and can be attached to by them")
