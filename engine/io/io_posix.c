@@ -115,14 +115,10 @@ static size_t trimmed_len(const char *path)
 {
     size_t len = strlen(path);
 
-    for (;;) {
-        if (len > 1 && path[len - 1] == '/')
-            len--;
-        else if (len > 2 && path[len - 1] == '.' && path[len - 2] == '/')
-            len--;
-        else
-            return len;
-    }
+    while ((len > 1 && path[len - 1] == '/') ||
+           (len > 2 && path[len - 1] == '.' && path[len - 2] == '/'))
+        len--;
+    return len;
 }
 
 static enum armdb_rc fail_dir_open(int error, const char *path, struct armdb_error *err)

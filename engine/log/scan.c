@@ -427,7 +427,7 @@ static enum armdb_rc pass_damaged(struct scanner *s, const struct found *found,
 /* Cases 3 and 4: no header at `at`, or a gap before it that is not zero. */
 static enum armdb_rc pass_invalid(struct scanner *s, uint64_t search_from, bool *stop)
 {
-    uint64_t next;
+    uint64_t next = s->limit;
     enum armdb_rc rc = search_headers(s, search_from, &next);
 
     if (rc != ARMDB_OK)

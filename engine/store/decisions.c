@@ -64,7 +64,8 @@ static size_t join_runs(uint64_t *runs, size_t count)
 {
     size_t kept = 0;
 
-    qsort(runs, count, 2 * sizeof *runs, compare_runs);
+    if (count > 1)
+        qsort(runs, count, 2 * sizeof *runs, compare_runs);
     for (size_t i = 0; i < count; i++) {
         if (kept > 0 && runs[2 * i] <= runs[2 * kept - 1]) {
             if (runs[2 * i + 1] > runs[2 * kept - 1])

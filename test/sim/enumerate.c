@@ -397,6 +397,8 @@ static void parse(struct job *job, int argc, char **argv)
 
     job->seed = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL);
     job->jobs = jobs != NULL ? strtoull(jobs, NULL, 10) : 1;
+    if (getenv("ROUNDS") != NULL)
+        job->rounds = strtoull(getenv("ROUNDS"), NULL, 10);
     for (int i = 1; i < argc; i++) {
         const char *value = strchr(argv[i], '=');
         uint64_t n = value != NULL ? strtoull(value + 1, NULL, 10) : 0;

@@ -440,6 +440,8 @@ int main(int argc, char **argv)
     if (jobs != NULL)
         job.jobs = strtoull(jobs, NULL, 10);
     job.seed = seed != NULL ? strtoull(seed, NULL, 10) : (uint64_t)began;
+    if (getenv("STEP") != NULL)
+        job.step = strtoull(getenv("STEP"), NULL, 10);
     for (int i = 1; i < argc; i++) {
         const char *value = strchr(argv[i], '=');
 

@@ -584,6 +584,8 @@ int main(int argc, char **argv)
 
     sim_fix_addresses(argv);
     seed = wanted_seed != NULL ? strtoull(wanted_seed, NULL, 10) : (uint64_t)began;
+    if (getenv("STEP") != NULL)
+        step = strtoull(getenv("STEP"), NULL, 10);
     for (int i = 1; i < argc; i++)
         if (strncmp(argv[i], "--kind=", 7) == 0)
             only_kind = argv[i] + 7;

@@ -283,7 +283,7 @@ static void encoding_is_fast(void **state)
                        .key_len = 16,
                        .value = value,
                        .value_len = sizeof value};
-    unsigned char p[256];
+    unsigned char p[256] = {0};
     uint64_t digest = 0;
     uint64_t start = adb_mono_ns();
     uint64_t middle;
