@@ -474,7 +474,7 @@ static bool run_all(const struct job *job, struct counts *shared)
 
 int main(int argc, char **argv)
 {
-    struct job job = {.rounds = 39, .cuts = 5};
+    struct job job = {.rounds = 20, .cuts = 5};
     struct counts sum = {0};
     struct counts *shared;
     time_t began = time(NULL);
