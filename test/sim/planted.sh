@@ -79,7 +79,8 @@ check verdict_compacted_away enumerate --plan=compact
 check stale_location_used enumerate --plan=moved
 check hint_of_live_keys enumerate --plan=hints
 check hint_of_aborted enumerate --plan=hints
-check orphan_hint enumerate --plan=hinted
+# Shows in about one of 20 runs.
+check orphan_hint enumerate --plan=hinted --rounds=90
 check failed_sync_believed fail_calls
 check wound_forgotten found
 check table_id_reused found
