@@ -281,14 +281,11 @@ enum armdb_rc armdb_savepoint_rollback(struct armdb_session *session, int id,
 
 /* ---- Verdicts ---- */
 
-static enum armdb_rc write_verdict(struct armdb *store, struct txn *txn,
-                                   enum frame_outcome outcome, struct armdb_error *err)
+static enum armdb_rc put_verdict(struct armdb *store, struct txn *txn,
+                                 enum frame_outcome outcome, struct armdb_error *err)
 {
     struct frame frame = {.kind = FRAME_VERDICT};
     enum armdb_rc rc;
-
-    if (outcome == FRAME_OUTCOME_ABORT && ADB_PLANTED("abort_verdict_lost"))
-        return ARMDB_OK;
 
     frame.txid_edit = store->log.txid_edit;
     frame.txid_count = txn->txid_count;
@@ -306,6 +303,24 @@ static enum armdb_rc write_verdict(struct armdb *store, struct txn *txn,
                    err);
     if (rc == ARMDB_OK && outcome == FRAME_OUTCOME_ABORT)
         log_note_abort(&store->log, txn->undecided.gsn);
+    return rc;
+}
+
+/* Writes the verdict of a prepared transaction. Without it only recovery can tell what
+ * has become of it: whatever the failure is, lack of memory too, the store is wounded. */
+static enum armdb_rc write_verdict(struct armdb *store, struct txn *txn,
+                                   enum frame_outcome outcome, struct armdb_error *err)
+{
+    struct armdb_error own;
+    enum armdb_rc rc;
+
+    if (outcome == FRAME_OUTCOME_ABORT && ADB_PLANTED("abort_verdict_lost"))
+        return ARMDB_OK;
+    if (err == NULL)
+        err = &own;
+    rc = put_verdict(store, txn, outcome, err);
+    if (rc != ARMDB_OK)
+        log_wound(&store->log, err);
     return rc;
 }
 
