@@ -352,7 +352,7 @@ static void fill_catalogue(struct folder *f, unsigned count, bool own, bool rows
 {
     struct frame frame = {.kind = FRAME_COMMIT, .gsn = 1};
     struct record *records = calloc(2 * (size_t)count, sizeof *records);
-    char(*names)[16] = calloc(count, sizeof *names);
+    char(*names)[24] = calloc(count, sizeof *names);
     unsigned char(*values)[32] = calloc(count, sizeof *values);
     unsigned used = 0;
 

@@ -152,7 +152,7 @@ static bool check_row(struct user *u, struct armdb_cursor *cursor, unsigned w,
 {
     struct armdb_value value;
     char wanted[VALUE_MAX];
-    char why[100];
+    char why[160];
     size_t len = make_value(w, key, n, wanted);
     bool same;
 
@@ -213,8 +213,10 @@ static bool check_writer(struct user *u, struct armdb_cursor *cursor, unsigned w
         armdb_cursor_key(cursor, &found, &len);
         if (key == KEYS || len != make_key(w, key, wanted) ||
             memcmp(found, wanted, len) != 0) {
-            (void)snprintf(wanted, sizeof wanted, "%.*s", (int)(len < 20 ? len : 20),
-                           (const char *)found);
+            size_t shown = len < sizeof wanted ? len : sizeof wanted - 1;
+
+            memcpy(wanted, found, shown);
+            wanted[shown] = '\0';
             complain(u->life, "a row is there, or one is missing, before", wanted);
             return false;
         }

@@ -192,14 +192,15 @@ static void writers_go_on_and_what_is_undecided_is_not_saved(void **unused)
 
 static void a_store_that_does_not_open_is_saved_from_its_folder(void **unused)
 {
+    /* Four bytes: one alone could be there already. */
     static const char *const killers[] = {
-        "printf x | dd of=superblock conv=notrunc seek=20 bs=1 status=none",
+        "printf flip | dd of=superblock conv=notrunc seek=20 bs=1 status=none",
         "rm superblock",
-        "printf x | dd of=manifest conv=notrunc seek=41 bs=1 status=none",
+        "printf flip | dd of=manifest conv=notrunc seek=41 bs=1 status=none",
         "rm manifest",
         "rm superblock manifest",
         /* the header of every segment */
-        "for i in *.seg; do printf x | dd of=$i conv=notrunc seek=33 bs=1 2>>dd; done",
+        "for i in *.seg; do printf flip | dd of=$i conv=notrunc seek=33 bs=1 2>>dd; done",
     };
 
     (void)unused;
