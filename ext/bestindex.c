@@ -266,6 +266,7 @@ int vtab_best_index(sqlite3_vtab *base, sqlite3_index_info *info)
     void *memory = NULL;
     int rc = SQLITE_OK;
 
+    memset(terms_here, 0, sizeof terms_here);
     vtab->conn->planned = vtab;
     rc = txn_make_helper(vtab->conn);
     if (rc != SQLITE_OK)

@@ -134,13 +134,13 @@ static enum armdb_rc put_row(struct armdb_session *session, struct armdb_table *
                              size_t head_len, const char *file, struct armdb_error *err)
 {
     size_t file_len = strlen(file);
-    unsigned char *value = sqlite3_malloc64(head_len + file_len);
+    unsigned char *value = sqlite3_malloc64(head_len + file_len + 1);
     enum armdb_rc rc;
 
     if (value == NULL)
         return ADB_FAIL(ARMDB_NOMEM, err, "out of memory");
     memcpy(value, head, head_len);
-    memcpy(value + head_len, file, file_len);
+    memcpy(value + head_len, file, file_len + 1);
     rc = armdb_put(session, table, key, key_len, value, head_len + file_len, err);
     sqlite3_free(value);
     return rc;

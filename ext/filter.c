@@ -63,7 +63,7 @@ static int load_equalities(struct filter *f)
 
 static char to_upper(char c)
 {
-    return c >= 'a' && c <= 'z' ? (char)(c - ('a' - 'A')) : c;
+    return (char)(c >= 'a' && c <= 'z' ? c - ('a' - 'A') : c);
 }
 
 /* True when the two bounds are what LIKE makes of a prefix p: upper case of p, and the
@@ -78,7 +78,7 @@ static bool is_like_pair(const struct sql_value *low, const struct sql_value *hi
         low->n != high->n)
         return false;
     for (size_t i = 0; i < low->n; i++) {
-        char c = i + 1 == low->n ? (char)(b[i] - 1) : b[i];
+        char c = (char)(i + 1 == low->n ? b[i] - 1 : b[i]);
 
         if (a[i] != to_upper(a[i]) || (c >= 'A' && c <= 'Z') || a[i] != to_upper(c))
             return false;

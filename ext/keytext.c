@@ -32,7 +32,7 @@ static void append_text(sqlite3_str *out, const unsigned char *z, size_t n)
     sqlite3_str_appendchar(out, 1, '\'');
     for (size_t i = 0; i < end; i++)
         sqlite3_str_appendchar(out, z[i] == '\'' ? 2 : 1,
-                               z[i] < 0x20 || z[i] == 0x7f ? '?' : (char)z[i]);
+                               (char)(z[i] < 0x20 || z[i] == 0x7f ? '?' : z[i]));
     sqlite3_str_appendall(out, end < n ? "...'" : "'");
 }
 

@@ -142,11 +142,11 @@ static int run_table(struct conn *conn, sqlite3_value **args, struct findings *f
         *err = NULL;
         rc = SQLITE_OK;
     }
-    if (rc == SQLITE_OK)
+    if (rc == SQLITE_OK && vtab != NULL)
         rc = take_folder(conn, vtab->schema_name, args[1], &target, err);
-    if (rc == SQLITE_OK)
-        rc = closed ? salvage_closed(vtab, target, findings, err)
-                    : salvage_open(vtab, target, findings, err);
+    if (rc == SQLITE_OK && vtab != NULL)
+        rc = closed || vtab->store == NULL ? salvage_closed(vtab, target, findings, err)
+                                           : salvage_open(vtab, target, findings, err);
     sqlite3_finalize(stmt);
     sqlite3_free(target);
     return rc;

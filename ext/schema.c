@@ -705,7 +705,7 @@ int schema_rename(struct schema *schema, const char *table_name, char **err)
     int rc =
         schema_parse_stored(table_name, schema->text, strlen(schema->text), &fresh, err);
 
-    if (rc != SQLITE_OK)
+    if (rc != SQLITE_OK || fresh == NULL)
         return rc;
     priv = schema->priv;
     name = schema->table_name;

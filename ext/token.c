@@ -49,7 +49,7 @@ static const char *skip_blank(const char *z)
  * doubled quote stands for itself, but not in [..]. */
 static const char *skip_quoted(const char *z)
 {
-    char quote = z[0] == '[' ? ']' : z[0];
+    const char quote = (char)(z[0] == '[' ? ']' : z[0]);
 
     for (z++; *z != '\0'; z++) {
         if (*z != quote)

@@ -562,7 +562,7 @@ static void leave_transaction(struct vtab *vtab)
 {
     struct conn_store *store = vtab->store;
 
-    if (!vtab->enlisted)
+    if (!vtab->enlisted || store == NULL)
         return;
     vtab->enlisted = false;
     if (--store->enlisted != 0)

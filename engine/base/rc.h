@@ -64,7 +64,9 @@ enum armdb_rc adb_fail_errno(int sys_errno, enum armdb_rc rc_default,
                              struct armdb_error *err, const char *format, ...)
     ADB_PRINTF(4, 5);
 
-#define ADB_FAIL adb_fail
+/* As a macro: a compiler and its analyzer then see which code it is. rc is evaluated
+ * twice. */
+#define ADB_FAIL(rc, ...) ((void)adb_fail((rc), __VA_ARGS__), (rc))
 
 /* The name of a code, such as "ARMDB_BUSY"; never NULL. */
 const char *adb_rc_name(enum armdb_rc rc);

@@ -294,7 +294,7 @@ enum armdb_rc cache_pin(struct cache_file *cf, uint64_t page_no, const unsigned 
     struct cache *cache = cf->cache;
     enum cache_outcome outcome = CACHE_RETRY;
     enum armdb_rc rc = ARMDB_OK;
-    struct load load;
+    struct load load = {.cf = cf};
 
     *p = cache_pin_cached(cf, page_no);
     if (*p != NULL)
@@ -460,6 +460,7 @@ static void finish_batch(struct cache *cache, struct batch *batch)
             (void)atomic_fetch_add_explicit(&cache->pages_read, op->iov_count,
                                             memory_order_relaxed);
         for (uint32_t n = op->iov_count; n > 0; n--, load++) {
+            ADB_ASSERT(load->cf != NULL);
             if (op->sys_errno == 0)
                 cache_publish(cache, load->id, FRAME_CLEAN, 0);
             else if (op->sys_errno == ENODATA)
@@ -485,7 +486,7 @@ static void run_batch(struct cache *cache, struct batch *batch,
 static void run_small_batch(struct cache *cache, const struct cache_want *wants,
                             size_t count)
 {
-    struct load loads[AHEAD_STACK];
+    struct load loads[AHEAD_STACK] = {{NULL, 0, 0}};
     struct iovec iov[AHEAD_STACK];
     struct adb_io_op ops[AHEAD_STACK];
     struct batch batch = {.loads = loads, .iov = iov, .ops = ops};
@@ -499,7 +500,7 @@ static bool run_large_batch(struct cache *cache, const struct cache_want *wants,
                             size_t count)
 {
     struct batch batch = {
-        .loads = adb_alloc(ADB_MEM_CACHE, count * sizeof(struct load)),
+        .loads = adb_alloc_zero(ADB_MEM_CACHE, count * sizeof(struct load)),
         .iov = adb_alloc(ADB_MEM_CACHE, count * sizeof(struct iovec)),
         .ops = adb_alloc(ADB_MEM_CACHE, count * sizeof(struct adb_io_op)),
     };

@@ -366,6 +366,7 @@ static enum armdb_rc step(struct armdb *store, struct epoch_slot *slot,
     if (count == 0) {
         rc = ARMDB_DONE;
     } else {
+        ADB_ASSERT(inputs[0] != NULL);
         store->compactor.last_shard =
             chosen != NULL ? chosen->header.shard : inputs[0]->header.shard;
         rc = run(store, slot, NULL, inputs, count, err);

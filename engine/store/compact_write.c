@@ -151,6 +151,7 @@ static enum armdb_rc write_frame(struct writer *w, size_t first, size_t last,
         record_bind(moved->bytes, moved->size, moved->head_check_at,
                     moved->value_len != VERSION_DELETED, output->seed, offset,
                     &frame.digest);
+        ADB_ASSERT(w->buffer != NULL); /* make_room() */
         memcpy(w->buffer + (offset - w->from), moved->bytes, moved->size);
         moved->to = offset;
         note_gsn(c, moved->gsn);

@@ -523,11 +523,12 @@ enum armdb_rc armdb_salvage_folder(const char *path, const char *target,
         rc = run(&s, io, target);
     salvage_fini(&s);
     adb_free(ADB_MEM_LOG, folder.numbers.items);
+    if (io == NULL)
+        return rc;
     if (lock != NULL)
         io->ops->lock_release(lock);
     if (s.dir != NULL)
         io->ops->dir_close(s.dir);
-    if (io != NULL)
-        io->ops->destroy(io);
+    io->ops->destroy(io);
     return rc;
 }

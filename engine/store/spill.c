@@ -91,6 +91,7 @@ bool spill_void(struct txn *txn, const struct txn_write *write)
         spill->voids = grown;
         spill->void_capacity = capacity;
     }
+    ADB_ASSERT(spill->voids != NULL);
     spill->voids[spill->void_count].first = write->ordinal;
     spill->voids[spill->void_count++].last = write->ordinal;
     return true;

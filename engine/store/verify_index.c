@@ -377,7 +377,7 @@ void verify_report_suspects(struct verify *v, const struct manifest *now)
     for (size_t i = 0; i < v->suspect_room; i++) {
         const struct suspect *suspect = &v->suspects[i];
         struct verify_place place = {.has_offset = true};
-        struct record record;
+        struct record record = {.key = NULL};
         unsigned char *buffer = NULL;
 
         /* A segment that compaction took meanwhile had nothing live left in it. Of a
