@@ -393,6 +393,28 @@ static enum armdb_rc seal_everything(struct armdb *store, struct epoch_slot *slo
     return rc;
 }
 
+/* Is this a segment whose tombstones are kept for a small one alone, or that small one?
+ * Together they are one output, and the tombstones go; a segment without a hint, as small
+ * ones are, would keep them for ever. */
+static bool goes_with_another(const struct armdb *store, const struct candidates *list,
+                              const struct candidate *candidate)
+{
+    const struct segment *own = candidate->segment;
+    uint64_t small = store->log.segment_size / SMALL_PART;
+
+    for (size_t i = 0; i < list->count; i++) {
+        const struct candidate *other = &list->items[i];
+
+        if (own->kept_bytes > 0 && own->blocker == other->segment->header.number &&
+            other->live < small)
+            return true;
+        if (other->segment->kept_bytes > 0 &&
+            other->segment->blocker == own->header.number && candidate->live < small)
+            return true;
+    }
+    return false;
+}
+
 /* Runs batches over the list until it is used up. */
 static enum armdb_rc run_batches(struct armdb *store, struct epoch_slot *slot,
                                  const struct armdb_watch *watch,
@@ -411,7 +433,8 @@ static enum armdb_rc run_batches(struct armdb *store, struct epoch_slot *slot,
         for (; at < list->count; at++) {
             const struct candidate *candidate = &list->items[at];
 
-            if (candidate->dead == 0 && (!candidate->small || list->small < 2))
+            if (candidate->dead == 0 && (!candidate->small || list->small < 2) &&
+                !goes_with_another(store, list, candidate))
                 continue;
             if (count > 0 && live + candidate->live > store->log.segment_size)
                 break;
@@ -442,7 +465,7 @@ static enum armdb_rc compact_all(struct armdb *store, struct epoch_slot *slot,
         struct candidates list;
 
         rc = list_eligible(store, &list, err);
-        more = rc == ARMDB_OK && (round == 0 || list.freed > 0);
+        more = rc == ARMDB_OK && (round < 2 || list.freed > 0);
         if (more)
             rc = run_batches(store, slot, watch, &list, err);
         adb_free(ADB_MEM_MISC, list.items);
