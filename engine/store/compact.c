@@ -169,6 +169,7 @@ struct candidate {
     uint64_t live;
     uint64_t dead;
     bool small;
+    bool paired; /* goes_with_another(); armdb_compact() alone */
 };
 
 struct candidates {
@@ -417,8 +418,8 @@ static bool goes_with_another(const struct armdb *store, const struct candidates
 
 /* Runs batches over the list until it is used up. */
 static enum armdb_rc run_batches(struct armdb *store, struct epoch_slot *slot,
-                                 const struct armdb_watch *watch,
-                                 const struct candidates *list, struct armdb_error *err)
+                                 const struct armdb_watch *watch, struct candidates *list,
+                                 struct armdb_error *err)
 {
     enum armdb_rc rc = ARMDB_OK;
     size_t at = 0;
@@ -426,6 +427,9 @@ static enum armdb_rc run_batches(struct armdb *store, struct epoch_slot *slot,
 
     if (inputs == NULL)
         return ADB_FAIL(ARMDB_NOMEM, err, "out of memory for a compaction");
+    /* Before the first batch: afterwards its segments are gone. */
+    for (size_t i = 0; i < list->count; i++)
+        list->items[i].paired = goes_with_another(store, list, &list->items[i]);
     while (rc == ARMDB_OK && at < list->count) {
         size_t count = 0;
         uint64_t live = 0;
@@ -434,7 +438,7 @@ static enum armdb_rc run_batches(struct armdb *store, struct epoch_slot *slot,
             const struct candidate *candidate = &list->items[at];
 
             if (candidate->dead == 0 && (!candidate->small || list->small < 2) &&
-                !goes_with_another(store, list, candidate))
+                !candidate->paired)
                 continue;
             if (count > 0 && live + candidate->live > store->log.segment_size)
                 break;
